@@ -34,13 +34,13 @@ enum record_type {
     RECORD_CURSOR = 7,  /* what a device has acknowledged */
 };
 
-enum entry_form {
-    ENTRY_MESSAGE = 1,
-    ENTRY_REFUSED = 3, /* of the same number as on the wire */
+enum log_entry_form {
+    LOG_ENTRY_MESSAGE = 1,
+    LOG_ENTRY_REFUSED = 3, /* of the same number as on the wire */
 };
 
-#define ENTRY_FLAG_OWN 0x01 /* sent by this user: device, counter and nonce are set */
-#define ENTRY_FLAG_OUT 0x02 /* it is a stream record too, until RECORD_OUT_END */
+#define LOG_ENTRY_FLAG_OWN 0x01 /* sent by this user: device, counter and nonce are set */
+#define LOG_ENTRY_FLAG_OUT 0x02 /* it is a stream record too, until RECORD_OUT_END */
 
 /* Where a log's entry comes from: what the receiver dedupes by. Ordered by epoch, then seq. */
 struct origin {
@@ -55,7 +55,7 @@ struct origin {
  * place in the conversation (prev, n and cn are 0) and no body.
  * `origin` is the sender's (epoch, seq); of an own message, the entry's own.
  */
-struct entry {
+struct log_entry {
     struct user_id user; /* whose log */
     uint64_t epoch;
     uint64_t seq;
@@ -63,7 +63,7 @@ struct entry {
     struct conversation_id conversation;
     struct user_id sender;
     struct device_id device; /* of the sender */
-    uint8_t form;            /* enum entry_form */
+    uint8_t form;            /* enum log_entry_form */
     uint8_t flags;
     uint8_t kind;
     uint16_t code;
@@ -124,7 +124,7 @@ struct record {
     union {
         struct record_user user;
         struct record_device device;
-        struct entry entry;
+        struct log_entry entry;
         struct record_reject reject;
         struct record_out_end out_end;
         struct record_floor floor;

@@ -68,7 +68,7 @@ struct loaded_device {
     struct origin cursor; /* (epoch, seq) last acknowledged */
     uint64_t cursor_sver;
     uint32_t outcome_count;
-    struct outcome outcomes[LIMIT_OUTCOMES]; /* oldest first */
+    struct outcome outcomes[OUTCOMES_KEPT]; /* oldest first */
 };
 
 /* The answer to a load. */

@@ -81,10 +81,12 @@ void engine_on_partition_close(struct engine *engine, struct partition_id partit
 /* accepted_at orders sockets by their accept (HELLO fences by it). The token has been checked. */
 enum engine_result engine_on_hello(struct engine *engine, struct conn_ref conn,
                                    uint64_t accepted_at, const struct claims *claims,
-                                   const struct hello *hello) __attribute__((warn_unused_result));
+                                   const struct message_hello *hello)
+    __attribute__((warn_unused_result));
 /* Any other frame of a connection with a session. PING, PONG, TOKEN and BYE are the runtime's. */
 enum engine_result engine_on_frame(struct engine *engine, struct conn_ref conn,
-                                   const struct frame *frame) __attribute__((warn_unused_result));
+                                   const struct frame_view *frame)
+    __attribute__((warn_unused_result));
 /* That many bytes of EFFECT_SEND frames have left for the connection. */
 void engine_on_sent(struct engine *engine, struct conn_ref conn, size_t byte_count);
 /* The connection is gone (whoever ended it, unless EFFECT_CLOSE did). */
