@@ -125,6 +125,7 @@ struct message_entries {
     uint16_t count;
     uint16_t left_;
     const uint8_t *at_;
+    const uint8_t *end_;
 };
 
 MESSAGE_CHECKED enum code message_decode_entries(const struct frame_view *view,
@@ -176,6 +177,7 @@ struct message_page {
     uint16_t count;
     uint16_t left_;
     const uint8_t *at_;
+    const uint8_t *end_;
 };
 
 MESSAGE_CHECKED enum code message_decode_page(const struct frame_view *view,
