@@ -5,6 +5,7 @@
  * Use      CODE_OK (0) is never on the wire. A number from a peer may be one that this version
  *          doesn't know: it stays a uint16_t and is treated by its class, which is its range.
  * Thread   Any. Pure.
+ * Errors   None.
  * Source   docs/protocol.md, "Codes".
  */
 #pragma once

@@ -15,7 +15,7 @@ size_t entry_bytes(const struct entry *entry)
     case ENTRY_REFUSED:
         return ENTRY_REFUSED_BYTES;
     }
-    HF_ASSERT(!"entry form");
+    HF_ASSERT(false && "entry form");
     return 0;
 }
 

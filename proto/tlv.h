@@ -2,6 +2,7 @@
  * tlv: what may follow the fixed fields of a frame: {tag u8, length u16, value}, in any order. Used
  * inside proto alone.
  *
+ * Owner    The caller, for the call.
  * Thread   Any. Pure.
  * Errors   BAD_FRAME (cut short, a known tag twice), UNSUPPORTED_TLV (an unknown even tag),
  *          BAD_FIELD (a length or text that isn't allowed).

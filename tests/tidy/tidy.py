@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Checks the tree against the rules of rules.py, without a compiler.
+
+    tidy.py ROOT
+
+Prints one line a finding, "path:line: rule: message", and exits with 1 if there is any. The rules
+themselves are tested by test_tidy.py: each must fire on a bad tree, and stay quiet on a good one.
+"""
+
+import os
+import re
+import sys
+
+import rules
+
+FOLDERS_IGNORED = {".git", ".deps", ".demo", "__pycache__"}
+TOKEN = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
+INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*(?:<([^>\n]+)>|\"([^\"\n]+)\")", re.M)
+DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n\\]|\\.|\\\n)*", re.M)
+FUNCTION = re.compile(r"^(?!typedef|_Static_assert|static_assert|return)[A-Za-z_][\w\s*]*?\b\w+\s*\(",
+                      re.M)
+STRUCT = re.compile(r"^(?:struct|union)\s+\w+\s*\{", re.M)
+LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|!\[[^\]\n]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.S | re.M)
+
+
+class Source:
+    """A C file: its text, and the same without comments, and without comments and strings."""
+
+    def __init__(self, path, text):
+        self.path = path
+        self.text = text
+        self.room = room_of(path)
+        self.code = TOKEN.sub(self._blank, text)
+        self.includes = []  # (line, name, is_system)
+        comments_gone = TOKEN.sub(
+            lambda token: self._blank(token) if token[0][0] == "/" else token[0], text)
+        for match in INCLUDE.finditer(comments_gone):
+            self.includes.append((line_of(text, match.start()), match[1] or match[2],
+                                  match[1] is not None))
+
+    @staticmethod
+    def _blank(token):
+        if token[0][0] == "/":
+            return "\n" * token[0].count("\n") or " "
+        return token[0][0] * 2
+
+
+def line_of(text, offset):
+    return text.count("\n", 0, offset) + 1
+
+
+def room_of(path):
+    """The room's name; "tests"; or None for a C file that stands in no room."""
+    if path in rules.ROOMS:
+        return path
+    folder = os.path.dirname(path)
+    while folder:
+        if folder in rules.ROOMS or folder == rules.TESTS:
+            return folder
+        folder = os.path.dirname(folder)
+    return None
+
+
+def read_tree(root):
+    """{path: text} of every text file, paths from the root with slashes."""
+    tree = {}
+    for folder, folders, files in os.walk(root):
+        at_root = os.path.samefile(folder, root)
+        folders[:] = sorted(name for name in folders if name not in FOLDERS_IGNORED
+                            and not (at_root and name.startswith("build")))
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            if os.path.islink(path) or name in FOLDERS_IGNORED:
+                continue
+            try:
+                with open(path, encoding="utf-8") as file:
+                    tree[os.path.relpath(path, root).replace(os.sep, "/")] = file.read()
+            except UnicodeDecodeError:
+                pass
+    return tree
+
+
+def check_rooms(tree, sources):
+    """Includes go to lower floors, and only where the table says."""
+    for source in sources.values():
+        if source.room is None:
+            yield source.path, 1, "room", "stands in no room of tests/tidy/rules.py"
+            continue
+        for line, name, is_system in source.includes:
+            if is_system:
+                if name in tree:
+                    yield source.path, line, "include-form", f'include "{name}", ours, in quotes'
+                continue
+            if name not in tree:
+                yield (source.path, line, "include-form",
+                       f'"{name}" is no path from the root: libraries go in <>')
+                continue
+            if source.room == rules.TESTS:
+                continue
+            room = room_of(name)
+            used = rules.ROOMS[source.room][1] + [source.room, "core/base"]
+            if room not in used and name not in rules.HEADERS_USED.get(source.room, {}):
+                uses = ", ".join(rules.ROOMS[source.room][1]) or "only core/base"
+                yield (source.path, line, "floors",
+                       f"{source.room} may not use {room} ({name}); it uses {uses}")
+
+
+def check_libraries(_, sources):
+    for source in sources.values():
+        if source.room in (None, rules.TESTS):
+            continue
+        for line, name, is_system in source.includes:
+            if not is_system:
+                continue
+            for pattern, rooms, instead in rules.LIBRARIES:
+                if re.match(pattern, name) and source.room not in rooms:
+                    yield source.path, line, "library", f"<{name}> in {source.room}: {instead}"
+            for room, pattern, why in rules.HEADERS_BANNED:
+                if source.room == room and re.match(pattern, name):
+                    yield source.path, line, "system-header", f"<{name}> in {room}: {why}"
+
+
+def system_includes(source, sources, seen):
+    """Yields (line in this file, header, through which file) of all that it includes in the end."""
+    for line, name, is_system in source.includes:
+        if is_system:
+            yield line, name, source.path
+        elif name in sources and name not in seen:
+            seen.add(name)
+            for _, header, through in system_includes(sources[name], sources, seen):
+                yield line, header, through
+
+
+def check_pure(_, sources):
+    for source in sources.values():
+        for pattern, extra, why in rules.PURE:
+            if not re.match(pattern, source.path):
+                continue
+            for line, header, through in system_includes(source, sources, {source.path}):
+                # Of what is reached through others: their allocation is theirs to answer for.
+                if header not in rules.PURE_HEADERS and header not in extra:
+                    by = "" if through == source.path else f" (through {through})"
+                    yield source.path, line, "pure", f"<{header}>{by}: {why}"
+
+
+def check_bans(_, sources):
+    for source in sources.values():
+        for files, pattern, instead in rules.BANS:
+            if not re.match(files, source.path):
+                continue
+            if "malloc" in pattern.pattern and source.path in rules.START_UP_ALLOCATION:
+                continue
+            for match in pattern.finditer(source.code):
+                name = match[0].rstrip("( \t\n")
+                yield (source.path, line_of(source.code, match.start()), "ban",
+                       f"{name}: use {instead}")
+
+
+def check_exceptions(_, sources):
+    """An exception that nothing needs any more is a hole."""
+    for path in rules.START_UP_ALLOCATION:
+        if path not in sources or not re.search(r"alloc\w*\s*\(|free\s*\(", sources[path].code):
+            yield path, 1, "stale-exception", "no longer allocates: remove it from rules.py"
+    for path in rules.LONG_FILES:
+        if path not in sources or sources[path].text.count("\n") <= rules.LINES_MAX:
+            yield path, 1, "stale-exception", "no longer too long: remove it from rules.py"
+    for room, headers in rules.HEADERS_USED.items():
+        for header in headers:
+            if header not in sources:
+                yield header, 1, "stale-exception", f"gone: remove it from {room} in rules.py"
+
+
+def check_length(_, sources):
+    for source in sources.values():
+        lines = source.text.count("\n")
+        if lines > rules.LINES_MAX and source.path not in rules.LONG_FILES:
+            yield (source.path, rules.LINES_MAX, "length",
+                   f"{lines} lines: a file past {rules.LINES_MAX} wants a wall")
+
+
+def check_headers(_, sources):
+    """The opening comment says what a caller must know."""
+    for source in sources.values():
+        if not source.path.endswith(".h"):
+            continue
+        if "#pragma once" not in source.code:
+            yield source.path, 1, "header-guard", "has no #pragma once"
+        if source.room == rules.TESTS:
+            continue
+        opening = re.match(r"/\*\n \* \S.*?\*/", source.text, re.S)
+        if opening is None:
+            yield source.path, 1, "header-comment", "doesn't open with a comment of its purpose"
+            continue
+        code = DIRECTIVE.sub("", source.code)
+        wanted = []
+        if FUNCTION.search(code):
+            wanted += rules.LABELS_OF_FUNCTIONS
+        if STRUCT.search(code):
+            wanted += rules.LABELS_OF_STRUCTS
+        if source.room == "core/base":
+            wanted = [label for label in wanted if label == "Thread"]
+        for label in wanted:
+            if not re.search(rf"^ \* {label}\s+\S", opening[0], re.M):
+                yield source.path, 1, "header-comment", f'its opening comment has no "{label}"'
+
+
+def check_words(tree, _):
+    for path, text in tree.items():
+        for pattern, why in rules.WORDS_BANNED:
+            for match in re.finditer(pattern, text):
+                yield path, line_of(text, match.start()), "word", f"{match[0]}: {why}"
+
+
+def anchors_of(text):
+    """The anchors of a Markdown file's headings, as GitHub makes them."""
+    anchors = set()
+    for heading in re.findall(r"^#+[ \t]+(.+?)[ \t]*#*$", FENCE.sub("", text), re.M):
+        heading = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", heading).replace(" ", "-")
+        number = 0
+        while anchor + (f"-{number}" if number else "") in anchors:
+            number += 1
+        anchors.add(anchor + (f"-{number}" if number else ""))
+    return anchors
+
+
+def check_links(tree, _):
+    paths = set(tree)
+    for path in list(tree):
+        while path := os.path.dirname(path):
+            paths.add(path)
+    for path, text in tree.items():
+        if not path.endswith(".md"):
+            continue
+        prose = FENCE.sub(lambda fence: "\n" * fence[0].count("\n"), text)
+        for match in LINK.finditer(prose):
+            target = match[1] or match[2]
+            if re.match(r"[a-z][a-z0-9+.-]*:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            where = path
+            if name:
+                where = os.path.normpath(os.path.join(os.path.dirname(path), name))
+            line = line_of(prose, match.start())
+            if where not in paths and where != ".":
+                yield path, line, "link", f"{target}: no such file"
+            elif anchor and where.endswith(".md") and anchor not in anchors_of(tree[where]):
+                yield path, line, "link", f"{target}: no such heading"
+
+
+CHECKS = [check_rooms, check_libraries, check_pure, check_bans, check_exceptions, check_length,
+          check_headers, check_words, check_links]
+
+
+def findings(tree):
+    sources = {path: Source(path, text) for path, text in tree.items()
+               if path.endswith((".c", ".h")) and path.split("/")[0] in rules.SOURCE_FOLDERS}
+    return sorted(finding for check in CHECKS for finding in check(tree, sources))
+
+
+def main():
+    tree = read_tree(sys.argv[1])
+    found = findings(tree)
+    for path, line, rule, message in found:
+        print(f"{path}:{line}: {rule}: {message}")
+    print(f"{len(tree)} files, {len(found)} findings")
+    return 1 if found or not tree else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
