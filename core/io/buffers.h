@@ -1,0 +1,87 @@
+/*
+ * buffers: memory for bytes on their way: receive buffers that the kernel picks from, and cells in
+ * which partial records wait.
+ *
+ * Owner    One thread's. recv_buffers belong to one ring: the kernel keeps its place in the buffer
+ *          ring for each ring apart, so two can't share one.
+ * Thread   The owning thread only (open and close: before and after it runs).
+ * Memory   All of it is committed at open; nothing grows.
+ * Errors   None left: recv ends with -ENOBUFS, cells_take says CELL_NONE. Both are back-pressure.
+ *          Under ASan, buffers that the kernel owns and cells that are free are poisoned.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/io/ring.h"
+#include "core/io/slab.h"
+
+struct recv_buffers {
+    struct ring *ring_;
+    struct io_uring_buf_ring *kernel_;
+    uint8_t *memory_;
+    uint32_t count;
+    uint32_t buffer_bytes;
+    uint32_t held; /* taken and not given back */
+    uint16_t group;
+};
+
+/* count: a power of two, at most 32,768. buffer_bytes: a multiple of 8. `ring`: open. */
+__attribute__((warn_unused_result)) bool recv_buffers_open(struct recv_buffers *buffers,
+                                                           struct ring *ring, uint16_t group,
+                                                           uint32_t count, uint32_t buffer_bytes,
+                                                           struct hf_error *error);
+/* After ring_close only: until then the kernel may still write there. */
+void recv_buffers_close(struct recv_buffers *buffers);
+
+/*
+ * The bytes of a receive (event->result of them), ours until given back under *buffer: for each
+ * event with IORING_CQE_F_BUFFER (what ends with 0 or an error has none). They may be changed:
+ * records are opened in place.
+ */
+__attribute__((warn_unused_result)) uint8_t *
+recv_buffers_take(struct recv_buffers *buffers, const struct ring_event *event, uint16_t *buffer);
+void recv_buffers_give(struct recv_buffers *buffers, uint16_t buffer);
+
+enum cell_class {
+    CELL_SMALL,
+    CELL_MEDIUM,
+    CELL_LARGE,
+    CELL_CLASSES,
+};
+
+#define CELL_SMALL_BYTES  256
+#define CELL_MEDIUM_BYTES 2048
+#define CELL_LARGE_BYTES  (17 * 1024) /* a TLS record: 5 + 16,384 + 256 B at most */
+
+/* Four bytes in the connection instead of pointer and size. */
+struct cell {
+    uint32_t value;
+};
+#define CELL_NONE ((struct cell){ 0 })
+
+struct cells {
+    struct slab classes_[CELL_CLASSES];
+};
+
+/* counts: of each class; 0 is allowed. */
+__attribute__((warn_unused_result)) bool
+cells_open(struct cells *cells, const uint32_t counts[CELL_CLASSES], struct hf_error *error);
+void cells_close(struct cells *cells);
+
+/*
+ * A cell of the smallest class that holds byte_count (at most CELL_LARGE_BYTES), its bytes as they
+ * happen to be. CELL_NONE if that class has none left: a larger one isn't broken for it, or many
+ * small waits would starve the few large ones.
+ */
+__attribute__((warn_unused_result)) struct cell cells_take(struct cells *cells, size_t byte_count);
+void cells_give(struct cells *cells, struct cell cell);
+uint8_t *cells_bytes(const struct cells *cells, struct cell cell);
+uint32_t cell_capacity(struct cell cell);
+
+static inline bool cell_is_none(struct cell cell)
+{
+    return cell.value == 0;
+}

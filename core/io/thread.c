@@ -1,0 +1,82 @@
+#include "core/io/thread.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "core/base/error.h"
+
+/*
+ * The process's CPUs, not those of the thread, which may be pinned already. Kernels with more than
+ * 1,024 CPUs refuse the call: then all configured CPUs count as ours.
+ */
+static bool process_cpus(cpu_set_t *cpus)
+{
+    return sched_getaffinity(getpid(), sizeof *cpus, cpus) == 0 && CPU_COUNT(cpus) > 0;
+}
+
+uint32_t thread_cpu_count(void)
+{
+    cpu_set_t cpus;
+
+    if (process_cpus(&cpus)) {
+        return (uint32_t)CPU_COUNT(&cpus);
+    }
+    const long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (uint32_t)count : 1;
+}
+
+uint32_t thread_nth_cpu(uint32_t nth)
+{
+    cpu_set_t cpus;
+
+    nth %= thread_cpu_count();
+    if (!process_cpus(&cpus)) {
+        return nth;
+    }
+    for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &cpus) && nth-- == 0) {
+            return cpu;
+        }
+    }
+    return 0;
+}
+
+bool thread_pin(uint32_t cpu, struct hf_error *error)
+{
+    cpu_set_t cpus;
+
+    if (cpu >= CPU_SETSIZE) {
+        hf_error_set(error, EX_CONFIG, EINVAL, "pin a thread to CPU %u", cpu);
+        return false;
+    }
+    CPU_ZERO(&cpus);
+    CPU_SET(cpu, &cpus);
+    if (sched_setaffinity(0, sizeof cpus, &cpus) != 0) {
+        hf_error_set(error, EX_CONFIG, errno, "pin a thread to CPU %u", cpu);
+        return false;
+    }
+    return true;
+}
+
+void thread_set_background(int nice_increment)
+{
+    const struct sched_param parameters = { 0 };
+
+    (void)sched_setscheduler(0, SCHED_BATCH, &parameters);
+    /* Of the thread: on Linux, nice belongs to it, whatever POSIX says. */
+    errno = 0;
+    (void)!nice(nice_increment);
+}
+
+void thread_set_name(const char *name)
+{
+    char cut[16];
+
+    (void)snprintf(cut, sizeof cut, "%s", name);
+    (void)pthread_setname_np(pthread_self(), cut);
+}

@@ -1,0 +1,28 @@
+/*
+ * thread: where and how urgently a thread runs. Each function is about the calling thread.
+ *
+ * Thread   Any; call it first thing in the thread that it is about.
+ * Errors   A refusal of thread_pin is the operator's to know (a cgroup without that CPU); the rest
+ *          are hints and can't fail in a way that matters.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hf_error;
+
+/* The CPUs that this process may use; at least 1. */
+uint32_t thread_cpu_count(void);
+
+/* The nth (from 0) CPU that this process may use, wrapping: containers are given any subset. */
+uint32_t thread_nth_cpu(uint32_t nth);
+
+/* Pins to that CPU. */
+__attribute__((warn_unused_result)) bool thread_pin(uint32_t cpu, struct hf_error *error);
+
+/* SCHED_BATCH and nice: this thread (door, flusher) gives way to the reactors. */
+void thread_set_background(int nice_increment);
+
+/* As shown by top and perf; cut at 15 bytes. */
+void thread_set_name(const char *name);
