@@ -83,7 +83,7 @@ BANS = [
     (EVERYWHERE, call("strcat", "strncat"), "snprintf into what is left"),
     (EVERYWHERE, call("sprintf", "vsprintf"), "snprintf"),
     (EVERYWHERE, call("gets"), "fgets or getline"),
-    (EVERYWHERE, call("scanf", "sscanf", "fscanf"), "strtoull with a checked end"),
+    (EVERYWHERE, call("scanf", "fscanf"), "getline, and strtoull with a checked end"),
     (EVERYWHERE, call("strtok"), "strtok_r or strcspn"),
     (EVERYWHERE, call("atoi", "atol", "atoll", "atof"), "strtoull with a checked end"),
     (EVERYWHERE, call("rand", "srand", "random", "srandom", "rand_r", "drand48"),
