@@ -25,7 +25,7 @@ static inline int scratch_dir_setup(void **state)
     struct scratch_dir *dir = calloc(1, sizeof *dir);
 
     assert_non_null(dir);
-    strcpy(dir->path, "/tmp/holdfast-token-test.XXXXXX");
+    (void)snprintf(dir->path, sizeof dir->path, "/tmp/holdfast-token-test.XXXXXX");
     assert_non_null(mkdtemp(dir->path));
     (void)snprintf(dir->file, sizeof dir->file, "%s/keys", dir->path);
     *state = dir;

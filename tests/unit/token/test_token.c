@@ -336,8 +336,10 @@ static void replace_signature(char *token, size_t *byte_count, const char *signa
 {
     char *dot = memrchr(token, '.', *byte_count);
 
-    strcpy(dot + 1, signature);
-    *byte_count = (size_t)(dot + 1 - token) + strlen(signature);
+    char *end = token + FORGED_BYTES_MAX;
+    const int count = snprintf(dot + 1, (size_t)(end - (dot + 1)), "%s", signature);
+
+    *byte_count = (size_t)(dot + 1 - token) + (size_t)count;
 }
 
 static void signatures_of_other_forms_are_refused(void **state)
