@@ -23,6 +23,8 @@
 #define RECORD_NONCE_BYTES    16
 #define RECORD_BODY_BYTES_MAX 15000
 #define RECORD_BYTES_MAX      15360 /* body and the largest fixed part */
+#define RECORD_HEADER_BYTES   6
+#define RECORD_ENTRY_MIN      37 /* no entry is shorter: what an index of entries must hold */
 
 enum record_type {
     RECORD_USER = 1,    /* a user exists: epoch */
@@ -144,6 +146,9 @@ enum record_status record_parse(const uint8_t *bytes, size_t byte_count, struct 
 
 /* The length that record_encode() will write. */
 size_t record_bytes(const struct record *record);
+
+/* Whose record it is. */
+struct user_id record_owner(const struct record *record);
 
 /* Writes the record and returns its length, record_bytes(). The room must be there. */
 size_t record_encode(const struct record *record, uint8_t *to, size_t room);

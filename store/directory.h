@@ -1,0 +1,73 @@
+/*
+ * directory: a data directory on a file system.
+ *
+ *   lock                 held while a server has the directory open; names its process
+ *   manifest             manifest.h
+ *   volume-000.mdb ...   one LMDB file a volume (and LMDB's own -lock beside it)
+ *   journal-1/00-000 ... segments: core, number; all of one size, written with zeros when made
+ *
+ * Start:  directory_open(), the volumes (volume_open(), recover_prepare_volume()), recovery from
+ *         directory_source() of each core, then directory_begin_run(), which makes new journals
+ *         and the next incarnation durable. Only then may anything leave.
+ *
+ * Owner    The thread that starts the server; descriptors of segments are then lent to reactors.
+ * Memory   One allocation at open.
+ * Errors   NULL or false, and `error` is the message for the operator (exit codes of sysexits.h):
+ *          not a directory, no permission, in use (by whom), newer, damaged, no room.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/error.h"
+#include "store/journal.h"
+#include "store/manifest.h"
+
+struct directory_options {
+    bool create; /* where there is none, or an empty one */
+    uint16_t
+        volume_count; /* of a new directory; an old one's must be the same. 0: any, 16 if new */
+    uint8_t new_id[SCHEMA_DIRECTORY_ID_BYTES]; /* random, for a new one */
+};
+
+struct directory;
+
+struct directory *directory_open(const char *path, const struct directory_options *options,
+                                 struct hf_error *error);
+void directory_close(struct directory *directory);
+
+const struct manifest *directory_manifest(const struct directory *directory);
+/* The path of a volume's file. False: it doesn't fit. */
+bool directory_volume_path(const struct directory *directory, uint16_t volume, char *path,
+                           size_t room);
+
+/*
+ * Opens the segments of the last run for reading. False: one is missing, or of the wrong size.
+ * directory_source() is for one thread at a time.
+ */
+bool directory_open_segments(struct directory *directory, struct hf_error *error);
+struct journal_source directory_source(struct directory *directory, uint16_t core);
+
+struct directory_run {
+    uint16_t core_count;
+    const uint16_t *core_of_volume;
+    uint32_t segment_bytes;
+    uint32_t segment_count; /* of each core */
+    uint64_t start_lsn;     /* recover_next_lsn() */
+};
+
+/*
+ * After recovery: makes segments if their number or size has changed, opens them for writing, and
+ * puts the manifest with the next incarnation in place, synced.
+ */
+bool directory_begin_run(struct directory *directory, const struct directory_run *run,
+                         struct hf_error *error);
+
+/* The descriptor of a segment, open for reading and writing, with O_DIRECT where there is such a
+ * thing. */
+int directory_segment_fd(const struct directory *directory, uint16_t core, uint32_t segment);
+
+/* Bytes that this process may still write to the file system. False: it can't be told. */
+bool directory_free_bytes(const struct directory *directory, uint64_t *free_bytes);
