@@ -30,7 +30,7 @@
 #define SENDS_OUTSTANDING_MAX    32 /* SENDs of a device not yet answered */
 #define OUTCOMES_KEPT            32 /* answers of a device that a repeat gets again */
 #define REQUESTS_OUTSTANDING_MAX 4  /* HISTORY without its PAGE or ERROR */
-#define PAGE_ENTRIES_MAX         256
+#define PAGE_ENTRIES_MAX         200
 
 /* ENTRIES not yet acknowledged. The least lets one frame of any size go out. */
 #define WINDOW_BYTES_MIN     FRAME_BYTES_MAX

@@ -38,10 +38,12 @@ enum load_kind {
     LOAD_USER,       /* the user's facts and all its devices, with their outcomes */
     LOAD_HEAD,       /* one conversation's head */
     LOAD_RANGE,      /* entries `from`, from + 1, ... up to `to`, as many as fit `bytes` */
-    LOAD_CHAIN,      /* entries of a conversation: `from`, its prev, ... at most `count`, `bytes` */
+    LOAD_CHAIN,      /* entries of a conversation: `from`, its prev, ... at most `count`, `bytes`;
+                      * ends early where the next isn't kept any more */
     LOAD_CHECKPOINT, /* the seq of the conversation's entry number 64 * block, 0 if there's none */
 };
 
+/* Of entries the first is given whatever `bytes` says: a reader could never get past it else. */
 struct load {
     uint32_t id; /* the engine's; comes back with the answer */
     enum load_kind kind;
@@ -71,11 +73,11 @@ struct loaded_device {
     struct outcome outcomes[OUTCOMES_KEPT]; /* oldest first */
 };
 
-/* The answer to a load. */
+/* The answer to a load: exactly one for each EFFECT_LOAD. */
 struct loaded {
     uint32_t id;
     enum load_status status;
-    uint64_t snapshot_lsn;
+    uint64_t snapshot_lsn; /* UINT64_MAX where no volume had to be read */
     /* LOAD_USER */
     uint64_t epoch;
     uint64_t head;

@@ -64,14 +64,21 @@ def c_files(root, endings=(".c", ".h")):
 
 
 def commands(root, build_dir):
-    """{path from the root: compile command} of the C files of the tree, the first of each."""
-    with open(os.path.join(build_dir, "compile_commands.json"), encoding="utf-8") as file:
-        entries = json.load(file)
+    """
+    {path from the root: (build directory, compile command)} of the C files of the tree, the first
+    of each. The fuzz targets are in the build beside it alone.
+    """
+    entries = []
+    for folder in (build_dir, os.path.join(os.path.dirname(build_dir), "fuzz")):
+        path = os.path.join(folder, "compile_commands.json")
+        if folder == build_dir or os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                entries += [{**entry, "build": folder} for entry in json.load(file)]
     result = {}
     for entry in entries:
         path = os.path.relpath(os.path.join(entry["directory"], entry["file"]), root)
         if path.endswith(".c") and not path.startswith(".."):
-            result.setdefault(path, entry["command"])
+            result.setdefault(path, (entry["build"], entry["command"]))
     return result
 
 
@@ -81,12 +88,12 @@ def include_flags(root, build_dir):
     rooms' own, which meson adds: there proto/limits.h would stand before the system's.
     """
     flags = []
-    for command in commands(root, build_dir).values():
+    for folder, command in commands(root, build_dir).values():
         for word in shlex.split(command):
             match = re.match(r"(-I|-isystem)(.+)", word)
             if not match:
                 continue
-            path = os.path.abspath(os.path.join(build_dir, match[2]))
+            path = os.path.abspath(os.path.join(folder, match[2]))
             ours = (path + os.sep).startswith(root + os.sep) and os.sep + ".deps" not in path
             if not ours and match[1] + path not in flags:
                 flags.append(match[1] + path)
@@ -153,13 +160,13 @@ def lint(root, build_dir):
             context += file.read()
 
     def lint_one(item):
-        path, compile_command = item
+        path, (folder, compile_command) = item
         known = os.path.join(cache, digest_of(path, root, context + compile_command))
         if os.path.exists(known):
             os.utime(known)
             return None
         # The commands are gcc's, and some of its warnings clang doesn't know.
-        result = run([command, "-p", build_dir, "--quiet",
+        result = run([command, "-p", folder, "--quiet",
                       "--extra-arg=-Wno-unknown-warning-option", os.path.join(root, path)],
                      cwd=root)
         if result.returncode:

@@ -80,6 +80,14 @@ class Checks(unittest.TestCase):
         self.assertEqual(1, self.failures(compilers.lint, "client/x.c",
                                           GOOD + "static int unused(void)\n{\n    return 1;\n}\n"))
 
+    def test_lint_sees_the_fuzz_targets(self):
+        folder = os.path.join(self.root, "build", "fuzz")
+        self.write("build/fuzz/compile_commands.json", json.dumps([{
+            "directory": folder, "file": "../../tests/fuzz/y.c",
+            "command": "clang -I../.. -o y.o -c ../../tests/fuzz/y.c"}]))
+        self.assertEqual(1, self.failures(compilers.lint, "tests/fuzz/y.c",
+                                          GOOD.replace("f(", "badName(")))
+
     def test_lint_that_is_clean_is_not_run_again(self):
         self.run_check(compilers.lint)
         real = compilers.clang_tool

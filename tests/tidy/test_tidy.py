@@ -141,11 +141,6 @@ class Rules(unittest.TestCase):
         self.expect_none("core/engine/x.c", "void *p = malloc(1);\n")
         self.expect("stale-exception", "core/engine/x.c", "int p;\n")
 
-    def test_header_exception_must_be_needed(self):
-        rules.HEADERS_USED = {"core/engine": {"store/gone.h": "why",
-                                              "store/record.h": "why"}}
-        self.assertEqual([("store/gone.h", 1, "stale-exception")], self.found_in({}))
-
     def test_long_file_fires_unless_listed(self):
         long = "\n" * (rules.LINES_MAX + 1)
         self.expect("length", "client/x.c", long, line=rules.LINES_MAX)
@@ -168,6 +163,10 @@ class Rules(unittest.TestCase):
             self.expect("header-comment", "client/x.h",
                         HEADER.replace(label, "Xyz") + "static inline int *f(void)\n{\n}\n")
             self.expect_none("client/x.h", HEADER.replace(label, "Xyz") + "#define A(x) g(x)\n")
+
+    def test_private_header_needs_only_its_purpose(self):
+        self.expect_none("client/x_internal.h", "/*\n * x: y.\n */\n#pragma once\nvoid f(void);\n")
+        self.expect("header-comment", "client/x_private.h", "#pragma once\nvoid f(void);\n")
 
     def test_header_comment_must_name_the_owner_of_structs(self):
         self.expect("header-comment", "client/x.h",

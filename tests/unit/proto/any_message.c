@@ -40,7 +40,7 @@ enum code any_decode(const struct frame_view *view, struct any_message *out)
     case FRAME_TYPE_PAGE:
         return message_decode_page(view, &out->page);
     }
-    HF_ASSERT(!"a type of this version");
+    HF_ASSERT(false && "a type of this version");
     return CODE_OK;
 }
 
@@ -109,7 +109,7 @@ size_t any_encode(uint8_t *to, size_t cap, const struct any_message *in)
     case FRAME_TYPE_PAGE:
         return encode_page(to, cap, in->page);
     }
-    HF_ASSERT(!"a type of this version");
+    HF_ASSERT(false && "a type of this version");
     return 0;
 }
 

@@ -314,8 +314,8 @@ static void body_above_the_limit_passes_the_decoder_until_the_frame_is_full(void
     const uint16_t most = FRAME_PAYLOAD_BYTES_MAX - SEND_FIXED_BYTES;
     static uint8_t frame[2 * FRAME_BYTES_MAX];
     struct message_send send = random_send();
-    struct message_send out;
-    struct frame_view view;
+    struct message_send out = { 0 };
+    struct frame_view view = { 0 };
 
     send.body = (struct message_bytes){ pool, most };
     assert_int_equal(message_encode_send(frame, sizeof frame, &send), FRAME_BYTES_MAX);

@@ -148,8 +148,8 @@ static struct frame_view with_payload(uint8_t type, const uint8_t *payload, size
     assert_non_null(*block);
     store_be24(*block, (uint32_t)payload_bytes);
     (*block)[3] = type;
-    if (payload_bytes > 0) {
-        memcpy(*block + FRAME_HEADER_BYTES, payload, payload_bytes);
+    for (size_t i = 0; i < payload_bytes; i++) {
+        (*block)[FRAME_HEADER_BYTES + i] = payload[i];
     }
     return view_of(*block, FRAME_HEADER_BYTES + payload_bytes);
 }
@@ -209,7 +209,7 @@ static void check_extensions(const struct vector *row)
     const struct frame_view whole = view_of(row->bytes, row->byte_count);
     uint8_t longer[FRAME_BYTES_MAX];
 
-    memcpy(longer, whole.payload, whole.payload_bytes);
+    memcpy(longer, row->bytes + FRAME_HEADER_BYTES, whole.payload_bytes);
     for (unsigned value = 0; value < 256; value++) {
         uint8_t *block;
         longer[whole.payload_bytes] = (uint8_t)value;
