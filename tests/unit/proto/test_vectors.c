@@ -207,7 +207,7 @@ static void every_truncation_is_refused_or_says_less(void **state)
 static void check_extensions(const struct vector *row)
 {
     const struct frame_view whole = view_of(row->bytes, row->byte_count);
-    uint8_t longer[FRAME_BYTES_MAX];
+    static uint8_t longer[FRAME_BYTES_MAX];
 
     memcpy(longer, row->bytes + FRAME_HEADER_BYTES, whole.payload_bytes);
     for (unsigned value = 0; value < 256; value++) {
