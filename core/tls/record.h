@@ -136,17 +136,27 @@ int tls_core_open(struct tls_core *core, size_t keyed_contexts, struct hf_error 
     __attribute__((warn_unused_result)); /* 0 or -1 */
 void tls_core_close(struct tls_core *core);
 
-/* Derives both directions from their application traffic secrets; numbers are 0. */
-void tls_keys_init(struct tls_keys *keys, uint16_t suite, bool client, const uint8_t *rx_secret,
-                   const uint8_t *tx_secret);
+/*
+ * Derives both directions from their application traffic secrets (32 or 48 bytes, by the suite's
+ * hash); numbers are 0. False: no memory for the hash, and `keys` is zeroed.
+ */
+bool tls_keys_init(struct tls_keys *keys, uint16_t suite, bool client, const uint8_t *rx_secret,
+                   const uint8_t *tx_secret) __attribute__((warn_unused_result));
+
+/*
+ * Steps one direction to its next generation of secret, key and IV (RFC 8446 7.2); the caller
+ * resets the number. False: no memory, and the direction is as it was.
+ */
+bool tls_direction_update(struct tls_direction *direction, uint16_t suite)
+    __attribute__((warn_unused_result));
 
 /* For keys that were frozen elsewhere: version, suite, flags and counters make sense. */
 bool tls_keys_valid(const struct tls_keys *keys) __attribute__((warn_unused_result));
 
-/* The connection leaves this core alive: drops its contexts from the core's cache. */
+/* The connection leaves this core alive: zeroes its contexts in the core's cache. */
 void tls_keys_forget(struct tls_core *core, const struct tls_keys *keys);
 
-/* The connection ends: zeroes the keys, in the cache too. */
+/* The connection ends: zeroes the keys, in the cache too. `core` may be NULL. */
 void tls_keys_clear(struct tls_core *core, struct tls_keys *keys);
 
 enum tls_open_result {
@@ -203,7 +213,7 @@ void tls_record_update(struct tls_keys *keys, bool ask_peer);
 
 /*
  * Seals the connection's last record: close_notify, or the alert of a fault. Returns
- * TLS_ALERT_RECORD_BYTES, or 0: no memory, or an alert was sealed already.
+ * TLS_ALERT_RECORD_BYTES, or 0: no memory, an alert was sealed already, or it is TLS_ALERT_NONE.
  */
 size_t tls_record_seal_alert(struct tls_core *core, struct tls_keys *keys, enum tls_alert alert,
                              uint8_t *out, size_t out_capacity) __attribute__((warn_unused_result));

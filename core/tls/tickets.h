@@ -41,7 +41,7 @@ struct tls_ticket_key {
     uint64_t use_from_unix_ms;
 };
 
-/* Sorted by use_from_unix_ms, no two alike. */
+/* Sorted by use_from_unix_ms. */
 struct tls_ticket_ring {
     uint64_t lifetime_ms; /* of a ticket */
     uint64_t rotate_ms;   /* how long a key seals */
@@ -83,6 +83,9 @@ int tls_tickets_save(const struct tls_ticket_ring *ring, const char *path, struc
  */
 int tls_tickets_refresh(struct tls_ticket_ring *ring, const char *path, uint64_t now_unix_ms,
                         struct hf_error *error) __attribute__((warn_unused_result));
+
+/* Whether a ticket could be sealed now. */
+bool tls_tickets_can_seal(const struct tls_ticket_ring *ring, uint64_t now_unix_ms);
 
 /*
  * Seals `state` with the current key: name, nonce, sealed (time, state), tag. Returns the ticket's
