@@ -1,6 +1,5 @@
 #include "core/tls/devcert.h"
 
-#include <arpa/inet.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,8 +36,8 @@ struct devcert_work {
     char issuer[DEVCERT_NAME_BYTES_MAX + 8];
     char from[16];
     char until[16];
-    mbedtls_x509_san_list names[DEVCERT_NAMES_MAX];
-    uint8_t addresses[DEVCERT_NAMES_MAX][16];
+    mbedtls_x509_san_list names[2 * DEVCERT_NAMES_MAX];
+    size_t name_count;
 };
 
 static int devcert_fail(struct hf_error *error, const char *what, int code)
@@ -61,26 +60,48 @@ static bool devcert_name_valid(const char *name)
            strspn(name, allowed) == name_bytes;
 }
 
-static void devcert_set_name(struct devcert_work *work, size_t index, const char *name)
+/* The list is only read: mbedTLS's type lacks a const. */
+static void devcert_add_name(struct devcert_work *work, int type, const void *name,
+                             size_t name_bytes)
 {
-    mbedtls_x509_san_list *entry = &work->names[index];
-    uint8_t *address = work->addresses[index];
+    mbedtls_x509_san_list *entry = &work->names[work->name_count];
 
-    memset(entry, 0, sizeof *entry);
-    entry->node.type = MBEDTLS_X509_SAN_IP_ADDRESS;
-    entry->node.san.unstructured_name.p = address;
-    if (inet_pton(AF_INET, name, address) == 1) {
-        entry->node.san.unstructured_name.len = 4;
-    } else if (inet_pton(AF_INET6, name, address) == 1) {
-        entry->node.san.unstructured_name.len = 16;
-    } else {
-        entry->node.type = MBEDTLS_X509_SAN_DNS_NAME;
-        entry->node.san.unstructured_name.p = (unsigned char *)(uintptr_t)name; /* only read */
-        entry->node.san.unstructured_name.len = strlen(name);
+    entry->node.type = type;
+    entry->node.san.unstructured_name.p = (unsigned char *)(uintptr_t)name;
+    entry->node.san.unstructured_name.len = name_bytes;
+    if (work->name_count > 0) {
+        work->names[work->name_count - 1].next = entry;
     }
-    if (index > 0) {
-        work->names[index - 1].next = entry;
+    work->name_count++;
+}
+
+static int devcert_set_names(struct devcert_work *work, const struct devcert_options *options,
+                             struct hf_error *error)
+{
+    if (options->name_count == 0 || options->name_count > DEVCERT_NAMES_MAX ||
+        options->address_count > DEVCERT_NAMES_MAX) {
+        hf_error_set(error, EX_USAGE, 0,
+                     "a server has 1 to %d names and up to %d addresses, not %zu and %zu",
+                     DEVCERT_NAMES_MAX, DEVCERT_NAMES_MAX, options->name_count,
+                     options->address_count);
+        return -1;
     }
+    for (size_t index = 0; index < options->name_count; index++) {
+        const char *name = options->names[index];
+
+        if (!devcert_name_valid(name)) {
+            hf_error_set(error, EX_USAGE, 0, "unusable name of a server: '%s'", name);
+            return -1;
+        }
+        devcert_add_name(work, MBEDTLS_X509_SAN_DNS_NAME, name, strlen(name));
+    }
+    for (size_t index = 0; index < options->address_count; index++) {
+        const struct devcert_address *address = &options->addresses[index];
+
+        HF_ASSERT(address->byte_count == 4 || address->byte_count == 16);
+        devcert_add_name(work, MBEDTLS_X509_SAN_IP_ADDRESS, address->bytes, address->byte_count);
+    }
+    return 0;
 }
 
 static void devcert_time(char out[16], uint64_t unix_ms)
@@ -97,22 +118,12 @@ static int devcert_prepare(struct devcert_work *work, const struct devcert_optio
 {
     const uint64_t day_ms = 86400000;
 
-    if (options->name_count == 0 || options->name_count > DEVCERT_NAMES_MAX) {
-        hf_error_set(error, EX_USAGE, 0, "1 to %d names of the server are wanted, not %zu",
-                     DEVCERT_NAMES_MAX, options->name_count);
-        return -1;
-    }
     if (!devcert_name_valid(options->ca_name)) {
         hf_error_set(error, EX_USAGE, 0, "unusable name of an authority: '%s'", options->ca_name);
         return -1;
     }
-    for (size_t index = 0; index < options->name_count; index++) {
-        if (!devcert_name_valid(options->names[index])) {
-            hf_error_set(error, EX_USAGE, 0, "unusable name of a server: '%s'",
-                         options->names[index]);
-            return -1;
-        }
-        devcert_set_name(work, index, options->names[index]);
+    if (devcert_set_names(work, options, error) != 0) {
+        return -1;
     }
     snprintf(work->subject, sizeof work->subject, "CN=%s", options->names[0]);
     snprintf(work->issuer, sizeof work->issuer, "CN=%s", options->ca_name);

@@ -14,12 +14,19 @@
 #include "core/base/error.h"
 #include "core/tls/pem.h"
 
+struct devcert_address {
+    uint8_t bytes[16]; /* network order */
+    size_t byte_count; /* 4 or 16 */
+};
+
 struct devcert_options {
     const char *ca_name;      /* common name of the authority, e.g. "Holdfast development CA" */
-    const char *const *names; /* DNS names or IP addresses of the server, the first is its CN */
+    const char *const *names; /* DNS names of the server; the first is its common name too */
     size_t name_count;        /* 1 to 16 */
-    uint64_t now_unix_ms;     /* valid from a day before */
-    uint32_t days;            /* valid for that long */
+    const struct devcert_address *addresses; /* of the server, for clients that dial by number */
+    size_t address_count;                    /* 0 to 16 */
+    uint64_t now_unix_ms;                    /* valid from a day before */
+    uint32_t days;                           /* valid for that long */
 };
 
 struct devcert {

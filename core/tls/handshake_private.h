@@ -1,6 +1,10 @@
 /*
  * handshake_private: what the .c files of handshake.h share. The only header of the room that shows
  * mbedTLS's types.
+ *
+ * Owner    As handshake.h says.
+ * Thread   As handshake.h says.
+ * Errors   The ticket callbacks return mbedTLS's error numbers, as it wants them.
  */
 #pragma once
 

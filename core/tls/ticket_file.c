@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,36 +206,24 @@ static int file_write(const char *path, const uint8_t *bytes, size_t byte_count,
 /* The new name must be as durable as the bytes. */
 static int directory_sync(const char *path, struct hf_error *error)
 {
-    char directory[PATH_MAX];
     const char *slash = strrchr(path, '/');
-    const size_t name_bytes = slash == NULL ? 0 : (size_t)(slash - path) + 1; /* with the slash */
+    char *directory = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+    const int fd = directory == NULL ? -1 : open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int result = fd < 0 || fsync(fd) != 0 ? -1 : 0;
 
-    memcpy(directory, slash == NULL ? "." : path, slash == NULL ? 1 : name_bytes);
-    directory[slash == NULL ? 1 : name_bytes] = 0;
-
-    const int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0 || fsync(fd) != 0) {
-        hf_error_set(error, EX_IOERR, errno, "%s: sync", directory);
-        if (fd >= 0) {
-            close(fd);
-        }
-        return -1;
+    if (result != 0) {
+        hf_error_set(error, EX_IOERR, errno, "%s: sync its directory", path);
     }
-    close(fd);
-    return 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(directory);
+    return result;
 }
 
-int tls_tickets_save(const struct tls_ticket_ring *ring, const char *path, struct hf_error *error)
+static int file_replace(const char *path, const char *fresh, const struct tls_ticket_ring *ring,
+                        struct hf_error *error)
 {
-    char fresh[PATH_MAX];
-    const int fresh_bytes = snprintf(fresh, sizeof fresh, "%s.new", path);
-
-    if (fresh_bytes < 0 || (size_t)fresh_bytes >= sizeof fresh) {
-        hf_error_set(error, EX_CANTCREAT, ENAMETOOLONG, "%s", path);
-        return -1;
-    }
-
     uint8_t *bytes = malloc(RING_FILE_BYTES_MAX);
 
     if (bytes == NULL) {
@@ -254,6 +241,21 @@ int tls_tickets_save(const struct tls_ticket_ring *ring, const char *path, struc
         result = -1;
     }
     return result == 0 ? directory_sync(path, error) : -1;
+}
+
+int tls_tickets_save(const struct tls_ticket_ring *ring, const char *path, struct hf_error *error)
+{
+    char *fresh = NULL;
+
+    if (asprintf(&fresh, "%s.new", path) < 0) {
+        hf_error_set(error, EX_OSERR, ENOMEM, "%s", path);
+        return -1;
+    }
+
+    const int result = file_replace(path, fresh, ring, error);
+
+    free(fresh);
+    return result;
 }
 
 int tls_tickets_refresh(struct tls_ticket_ring *ring, const char *path, uint64_t now_unix_ms,

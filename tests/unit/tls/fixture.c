@@ -12,10 +12,16 @@ static void fixture_cert_free(void)
 
 static const struct devcert *fixture_cert_get(void)
 {
-    static const char *const names[] = { FIXTURE_NAME, "127.0.0.1", "::1" };
+    static const char *const names[] = { FIXTURE_NAME, "other.example" };
+    static const struct devcert_address addresses[] = {
+        { .bytes = { 127, 0, 0, 1 }, .byte_count = 4 },
+        { .bytes = { [15] = 1 }, .byte_count = 16 },
+    };
     const struct devcert_options options = { .ca_name = "Test authority",
                                              .names = names,
-                                             .name_count = 3,
+                                             .name_count = 2,
+                                             .addresses = addresses,
+                                             .address_count = 2,
                                              .now_unix_ms = FIXTURE_NOW_UNIX_MS,
                                              .days = 3650 };
     struct hf_error error = { 0 };
@@ -45,14 +51,16 @@ void fixture_restart_server(struct fixture *fixture, unsigned tickets,
     }
 }
 
-void fixture_open(struct fixture *fixture, struct fixture_options options)
+struct fixture *fixture_open(struct fixture_options options)
 {
     const struct devcert *cert = fixture_cert_get();
     const struct tls_client_options client = { .ca = &cert->ca_certificate,
                                                .suite = options.suite };
     struct hf_error error = { 0 };
 
-    memset(fixture, 0, sizeof *fixture);
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+
+    assert_non_null(fixture);
     fixture->cert = *cert;
     fixture->now_unix_ms = FIXTURE_NOW_UNIX_MS;
     tls_tickets_init(&fixture->ring, TLS_TICKET_LIFETIME_MS, TLS_TICKET_ROTATE_MS);
@@ -61,6 +69,7 @@ void fixture_open(struct fixture *fixture, struct fixture_options options)
     fixture->client = tls_client_open(&client, &error);
     assert_non_null(fixture->client);
     assert_int_equal(tls_core_open(&fixture->core, 16, &error), 0);
+    return fixture;
 }
 
 void fixture_close(struct fixture *fixture)
@@ -69,6 +78,7 @@ void fixture_close(struct fixture *fixture)
     tls_client_close(fixture->client);
     tls_core_close(&fixture->core);
     tls_tickets_clear(&fixture->ring);
+    free(fixture);
 }
 
 void wire_put(struct wire *wire, const void *bytes, size_t byte_count)

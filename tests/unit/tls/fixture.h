@@ -34,7 +34,7 @@ struct fixture_options {
 };
 
 /* Certificates are made once a process: they cost more than the tests. */
-void fixture_open(struct fixture *fixture, struct fixture_options options);
+struct fixture *fixture_open(struct fixture_options options);
 void fixture_close(struct fixture *fixture);
 
 /* The server as after a restart: a new one with the same certificate, and the ring given. */

@@ -6,7 +6,7 @@
 static void exchange(struct fixture *fixture, struct link *link)
 {
     uint8_t sealed[256];
-    uint8_t got[TLS_PLAINTEXT_BYTES_MAX];
+    uint8_t got[256];
     struct tls_opened opened;
     struct iovec part = { .iov_base = (char[]){ "from client" }, .iov_len = 11 };
     size_t sealed_bytes =
@@ -41,11 +41,9 @@ static void full_handshake_gives_keys_that_fit(void **state)
     (void)state;
     for (size_t suite = 0; suite < 3; suite++) {
         for (unsigned tickets = 0; tickets <= 2; tickets++) {
-            struct fixture fixture;
-
-            fixture_open(&fixture, (struct fixture_options){ tickets, suites[suite] });
-
-            struct link *link = link_open(&fixture, NULL, 0, SIZE_MAX);
+            struct fixture *fixture =
+                fixture_open((struct fixture_options){ tickets, suites[suite] });
+            struct link *link = link_open(fixture, NULL, 0, SIZE_MAX);
 
             assert_int_equal(link->server.keys.suite, suites[suite]);
             assert_int_equal(link->server.keys.tx_number, tickets);
@@ -53,40 +51,39 @@ static void full_handshake_gives_keys_that_fit(void **state)
             assert_int_equal(link->client.keys.tx_number, 0);
             assert_false(link->client.resumed);
             assert_false(link->server.resumed);
-            exchange(&fixture, link);
+            exchange(fixture, link);
             assert_int_equal(link->client.keys.rx_number, tickets + 1);
-            link_close(&fixture, link);
-            fixture_close(&fixture);
+            link_close(fixture, link);
+            fixture_close(fixture);
         }
     }
 }
 
 static void session_resumes_on_both_sides(void **state)
 {
-    struct fixture fixture;
     uint8_t session[TLS_SESSION_BYTES_MAX];
 
     (void)state;
-    fixture_open(&fixture, (struct fixture_options){ .tickets = 2 });
+    struct fixture *fixture = fixture_open((struct fixture_options){ .tickets = 2 });
 
-    struct link *link = link_open(&fixture, NULL, 0, SIZE_MAX);
-    size_t session_bytes = link_session(&fixture, link, session, sizeof session);
+    struct link *link = link_open(fixture, NULL, 0, SIZE_MAX);
+    size_t session_bytes = link_session(fixture, link, session, sizeof session);
 
     assert_int_not_equal(session_bytes, 0);
     assert_false(tls_handshake_wants_ticket(link->client.handshake));
-    link_close(&fixture, link);
+    link_close(fixture, link);
 
     for (int round = 0; round < 3; round++) { /* each with the ticket of the one before */
-        link = link_open(&fixture, session, session_bytes, SIZE_MAX);
+        link = link_open(fixture, session, session_bytes, SIZE_MAX);
         assert_true(link->client.resumed);
         assert_true(link->server.resumed);
         assert_int_equal(link->server.keys.tx_number, 1);
-        session_bytes = link_session(&fixture, link, session, sizeof session);
+        session_bytes = link_session(fixture, link, session, sizeof session);
         assert_int_not_equal(session_bytes, 0);
-        exchange(&fixture, link);
-        link_close(&fixture, link);
+        exchange(fixture, link);
+        link_close(fixture, link);
     }
-    fixture_close(&fixture);
+    fixture_close(fixture);
 }
 
 static const struct CMUnitTest tests[] = {
