@@ -101,18 +101,16 @@ BANS = [
     (NOT_TESTS, call("assert"), "HF_ASSERT for errors of the programmer; an error for input"),
     (DETERMINISTIC, call("time", "clock", "clock_gettime", "gettimeofday", "getrandom", "getenv"),
      "the time (or seed, or setting) that the caller passes in"),
-    (r"core/engine/", call("malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
-                           "posix_memalign", "strdup", "strndup", "free"),
-     "the slabs and arenas made at start"),
     (r"proto/", call("malloc", "calloc", "realloc", "strdup", "free"), "the caller's memory"),
     (r"tests/", call("sleep", "usleep", "nanosleep", "clock_nanosleep"),
      "virtual time, or waiting for the event itself (poll, a future's descriptor) with a deadline"),
 ]
 
-# Files of core/engine that may allocate, because they do it at start.
-START_UP_ALLOCATION = {
-    "core/engine/slab.c": "takes the memory of a slab or table, when it is made",
-}
+# After start these allocate nothing: only functions named for making and ending things may.
+NO_ALLOCATION = r"core/engine/|core/io/|core/server/(reactor|conn)|store/(journal|index)"
+START_UP_FUNCTION = r"\w+_(open|close|init|deinit|map)$"
+ALLOCATION = call("malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
+                  "posix_memalign", "strdup", "strndup", "free", "mmap", "munmap")
 
 # .c and .h files over LINES_MAX, and why a wall would make them worse.
 LINES_MAX = 700

@@ -52,12 +52,12 @@ class Rules(unittest.TestCase):
 
     def setUp(self):
         # The exceptions of the real tree name files that these small ones lack.
-        self.saved = (rules.START_UP_ALLOCATION, rules.LONG_FILES, rules.HEADERS_USED)
-        rules.START_UP_ALLOCATION, rules.LONG_FILES = {}, {}
+        self.saved = (rules.LONG_FILES, rules.HEADERS_USED)
+        rules.LONG_FILES = {}
         rules.HEADERS_USED = {"core/engine": {"store/record.h": "redo records"}}
 
     def tearDown(self):
-        rules.START_UP_ALLOCATION, rules.LONG_FILES, rules.HEADERS_USED = self.saved
+        rules.LONG_FILES, rules.HEADERS_USED = self.saved
 
     def test_good_tree_has_no_findings(self):
         self.assertEqual([], self.found_in({}))
@@ -136,10 +136,21 @@ class Rules(unittest.TestCase):
         self.expect_none("core/engine/x.c", "int a = slab_free(s) + s->free(1) + s.time(2);\n"
                                             "_Static_assert(1, \"malloc(3)\"); /* strcpy(x) */\n")
 
-    def test_start_up_allocation_is_allowed_and_must_be_needed(self):
-        rules.START_UP_ALLOCATION = {"core/engine/x.c": "made at start"}
-        self.expect_none("core/engine/x.c", "void *p = malloc(1);\n")
-        self.expect("stale-exception", "core/engine/x.c", "int p;\n")
+    def test_allocation_after_start_fires(self):
+        for name in ("malloc", "free", "mmap"):
+            self.expect("allocation", "core/engine/x.c",
+                        f"void x_open(void)\n{{\n}}\nvoid x_turn(int a,\n  int b)\n{{\n{name}(1);\n}}\n",
+                        line=7)
+        self.expect("allocation", "core/server/reactor_x.c", "void x_turn(void)\n{\nfree(1);\n}\n",
+                    line=3)
+        self.expect("allocation", "store/index.c", "void *x = calloc(1, 2);\n")
+
+    def test_allocation_at_start_is_allowed(self):
+        self.expect_none("core/engine/x.c",
+                         "static int f(void)\n{\n}\n\nbool x_open(struct x *x, size_t size)\n{\n"
+                         "    if (size) {\n        x->y = malloc(1);\n    }\n}\n"
+                         "void x_close(struct x *x)\n{\n    free(x->y);\n}\n")
+        self.expect_none("core/server/door.c", "void x(void)\n{\nfree(1);\n}\n")
 
     def test_long_file_fires_unless_listed(self):
         long = "\n" * (rules.LINES_MAX + 1)

@@ -19,6 +19,7 @@ INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*(?:<([^>\n]+)>|\"([^\"\n]+)\")
 DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n\\]|\\.|\\\n)*", re.M)
 FUNCTION = re.compile(r"^(?!typedef|_Static_assert|static_assert|return)[A-Za-z_][\w\s*]*?\b\w+\s*\(",
                       re.M)
+DEFINITION = re.compile(r"^[A-Za-z_][\w\s*]*?\b(\w+)\s*\([^;{}]*\)\s*\{", re.M)
 STRUCT = re.compile(r"^(?:struct|union)\s+\w+\s*\{", re.M)
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|!\[[^\]\n]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.S | re.M)
@@ -149,19 +150,29 @@ def check_bans(_, sources):
         for files, pattern, instead in rules.BANS:
             if not re.match(files, source.path):
                 continue
-            if "malloc" in pattern.pattern and source.path in rules.START_UP_ALLOCATION:
-                continue
             for match in pattern.finditer(source.code):
                 name = match[0].rstrip("( \t\n")
                 yield (source.path, line_of(source.code, match.start()), "ban",
                        f"{name}: use {instead}")
 
 
+def check_allocation(_, sources):
+    """A room that takes its memory at start does so in functions that are named for it."""
+    for source in sources.values():
+        if not re.match(rules.NO_ALLOCATION, source.path):
+            continue
+        definitions = [(match.start(), match[1]) for match in DEFINITION.finditer(source.code)]
+        for match in rules.ALLOCATION.finditer(source.code):
+            inside = [name for start, name in definitions if start < match.start()]
+            if not inside or not re.match(rules.START_UP_FUNCTION, inside[-1]):
+                name = match[0].rstrip("( \t\n")
+                yield (source.path, line_of(source.code, match.start()), "allocation",
+                       f"{name} in {inside[-1] if inside else 'no function'}: take the memory at"
+                       " start, in a function named _open or _init; then use slabs and arenas")
+
+
 def check_exceptions(_, sources):
     """An exception that a file no longer needs is a hole in the rule."""
-    for path in rules.START_UP_ALLOCATION:
-        if path in sources and not re.search(r"alloc\w*\s*\(|free\s*\(", sources[path].code):
-            yield path, 1, "stale-exception", "no longer allocates: remove it from rules.py"
     for path in rules.LONG_FILES:
         if path in sources and sources[path].text.count("\n") <= rules.LINES_MAX:
             yield path, 1, "stale-exception", "no longer too long: remove it from rules.py"
@@ -247,7 +258,7 @@ def check_links(tree, _):
                 yield path, line, "link", f"{target}: no such heading"
 
 
-CHECKS = [check_rooms, check_libraries, check_pure, check_bans, check_exceptions, check_length,
+CHECKS = [check_rooms, check_libraries, check_pure, check_bans, check_allocation, check_exceptions, check_length,
           check_headers, check_words, check_links]
 
 
