@@ -11,6 +11,7 @@
  *         and the next incarnation durable. Only then may anything leave.
  *
  * Owner    The thread that starts the server; descriptors of segments are then lent to reactors.
+ * Thread   The owner's; file system calls block.
  * Memory   One allocation at open.
  * Errors   NULL or false, and `error` is the message for the operator (exit codes of sysexits.h):
  *          not a directory, no permission, in use (by whom), newer, damaged, no room.

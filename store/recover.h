@@ -13,6 +13,7 @@
  * makes both durable (the manifest) before anything leaves. Until then recovery may be repeated.
  *
  * Owner    The thread that starts the server, or the simulator.
+ * Thread   The owner's.
  * Memory   32 B a block, while scanning; then what flush.h says.
  * Errors   RECOVER_REFUSED: `error` is the message for the operator. RECOVER_FULL: no room in a
  *          volume; step again when there is.

@@ -1,6 +1,7 @@
 /*
  * volume_lmdb: opens a volume that lives in an LMDB file. All else is in volume.h.
  *
+ * Owner    As volume.h says.
  * Thread   Any one; a file is opened once a process.
  * Errors   NULL, and `error` says why.
  * Source   LMDB 0.9.31, lmdb.h; docs/decisions on what is flushed when.

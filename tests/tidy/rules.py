@@ -130,7 +130,7 @@ WORDS_BANNED = [
 ]
 
 # What the opening comment of a public header must have a paragraph for, by what the header has in it.
-# Floor 0 is exempt from Owner and Errors: it is mostly pure functions over the caller's bytes.
+# A struct of pure functions has no owner to name. Floor 0 is exempt from Owner and Errors.
 PRIVATE_HEADER = r".*_(internal|private)\.h$"
 LABELS_OF_FUNCTIONS = ["Thread", "Errors"]
 LABELS_OF_STRUCTS = ["Owner"]

@@ -182,6 +182,8 @@ class Rules(unittest.TestCase):
     def test_header_comment_must_name_the_owner_of_structs(self):
         self.expect("header-comment", "client/x.h",
                     HEADER.replace("Owner", "Xyz") + "struct a {\n};\n")
+        self.expect_none("client/x.h", HEADER.replace("Owner", "Xyz").replace("any.", "Any. Pure.")
+                         + "struct a {\n};\n")
         self.expect_none("client/x.h", HEADER.replace("Owner", "Xyz") + "enum a {\n    B,\n};\n")
 
     def test_header_of_floor_0_must_name_its_thread(self):

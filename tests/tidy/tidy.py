@@ -205,7 +205,7 @@ def check_headers(_, sources):
         wanted = []
         if FUNCTION.search(code):
             wanted += rules.LABELS_OF_FUNCTIONS
-        if STRUCT.search(code):
+        if STRUCT.search(code) and not re.search(r"^ \* Thread\s.*\bPure\b", opening[0], re.M):
             wanted += rules.LABELS_OF_STRUCTS
         if source.room == "core/base":
             wanted = [label for label in wanted if label == "Thread"]
