@@ -52,9 +52,9 @@ enum cell_class {
     CELL_CLASSES,
 };
 
-#define CELL_SMALL_BYTES  256
-#define CELL_MEDIUM_BYTES 2048
-#define CELL_LARGE_BYTES  (17 * 1024) /* a TLS record: 5 + 16,384 + 256 B at most */
+#define CELL_SMALL_BYTES  256U
+#define CELL_MEDIUM_BYTES 2048U
+#define CELL_LARGE_BYTES  17408U /* 17 KiB; a TLS record: 5 + 16,384 + 256 B at most */
 
 /* Four bytes in the connection instead of pointer and size. */
 struct cell {

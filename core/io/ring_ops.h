@@ -94,7 +94,9 @@ void ring_send_message(struct ring *ring, int ring_fd, uint64_t target_tag, uint
  * A copy of the direct descriptor `file` to that ring, into a slot that its table chooses: a
  * completion with `target_tag` whose result is the slot. It may overtake messages and be overtaken:
  * act when both are there. Cancel our own poll first, and close our own copy after: by
- * ring_close_file, once this completed. Result here: 0, or -ENFILE: no slot there.
+ * ring_close_file, once this completed. Result here: the slot there, or -ENFILE: none free, or
+ * -EBADFD: not enabled yet. Whoever passes descriptors holds a credit for each, so that the CQ
+ * there has room: else -EOVERFLOW, and a slot there that nobody knows of.
  */
 void ring_pass_file(struct ring *ring, int ring_fd, uint32_t file, uint64_t target_tag,
                     uint64_t tag);

@@ -2,7 +2,7 @@
  * What this machine's io_uring can do, tried by use: version numbers lie (backports, seccomp).
  */
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <sysexits.h>
@@ -19,13 +19,13 @@
 
 bool ring_kernel_supported(const char *release)
 {
-    unsigned major = 0;
-    unsigned minor = 0;
+    char *end;
+    const unsigned long major = strtoul(release, &end, 10);
 
-    if (sscanf(release, "%u.%u", &major, &minor) != 2) { // NOLINT(cert-err34-c): small, and ours
-        return true;                                     /* unknown: let the trial decide */
+    if (end == release || *end != '.') {
+        return true; /* unknown: let the trial decide */
     }
-    return major > 6 || (major == 6 && minor >= 1);
+    return major > 6 || (major == 6 && strtoul(end + 1, NULL, 10) >= 1);
 }
 
 static void explain_forbidden(const struct ring_refusal *refusal, struct hf_error *error)
