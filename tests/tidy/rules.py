@@ -53,7 +53,7 @@ PURE = [
      "the engine is a state machine: time, bytes and loads come in as events, and what it wants"
      " goes out as effects"),
     (r"proto/", [], "proto knows bytes and limits; it neither allocates nor does I/O"),
-    (r"store/(record|journal|index|schema)[a-z_]*\.[ch]",
+    (r"store/(record|journal|index|schema|flush|recover)[a-z_]*\.[ch]",
      ["errno.h", "stdlib.h", "sys/mman.h", "sysexits.h"],  # memory, taken when it is opened
      "the simulator runs it over a disk of its own: say what to write where, and let the caller"
      " write it"),
@@ -76,7 +76,7 @@ def call(*names):
 
 EVERYWHERE = r""
 NOT_TESTS = r"(?!tests/)"
-DETERMINISTIC = r"core/engine/|proto/|store/(record|journal|index|schema)"
+DETERMINISTIC = r"core/engine/|proto/|store/(record|journal|index|schema|flush|recover)"
 
 # (which files, what, use instead)
 BANS = [
@@ -108,7 +108,7 @@ BANS = [
 
 # After start these allocate nothing: only functions named for making and ending things may.
 NO_ALLOCATION = r"core/engine/|core/io/|core/server/(reactor|conn)|store/(journal|index)"
-START_UP_FUNCTION = r"\w+_(open|close|init|deinit|map)$"
+START_UP_FUNCTION = r"(\w+_)?(open|close|init|deinit|map|reserve)$"
 ALLOCATION = call("malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
                   "posix_memalign", "strdup", "strndup", "free", "mmap", "munmap")
 
