@@ -282,7 +282,7 @@ enum token_status token_verify(const struct token_keys *keys, const struct token
     return status;
 }
 
-static bool audience_is_plain(const char *audience)
+bool token_audience_is_plain(const char *audience)
 {
     const size_t byte_count = strlen(audience);
 
@@ -326,7 +326,7 @@ enum token_status token_sign(const struct token_key *key, const struct token_cla
     uint8_t signature[TOKEN_SIGNATURE_BYTES_MAX];
 
     HF_ASSERT(user_id_valid(claims->user) && claims->device.value != 0);
-    HF_ASSERT(audience == NULL || audience_is_plain(audience));
+    HF_ASSERT(audience == NULL || token_audience_is_plain(audience));
     if (!key->can_sign) {
         return TOKEN_CANNOT_SIGN;
     }

@@ -21,6 +21,7 @@
 #include "core/base/ids.h"
 #include "core/token/keys.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -90,9 +91,12 @@ enum token_status token_verify(const struct token_keys *keys, const struct token
                                const void *token, size_t byte_count, struct token_claims *claims)
     __attribute__((warn_unused_result));
 
+/* 1 to TOKEN_AUDIENCE_BYTES_MAX of printable ASCII without quotes and backslashes. */
+bool token_audience_is_plain(const char *audience);
+
 /*
- * Writes a token, without a NUL, into `token`, and its length. `audience` may be NULL; it is
- * printable ASCII without quotes and backslashes. TOKEN_JWT_BYTES_MAX bytes are always room enough.
+ * Writes a token, without a NUL, into `token`, and its length. `audience` may be NULL, else
+ * token_audience_is_plain. TOKEN_JWT_BYTES_MAX bytes are always room enough.
  */
 enum token_status token_sign(const struct token_key *key, const struct token_claims *claims,
                              const char *audience, char *token, size_t token_bytes_max,
