@@ -5,7 +5,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,65 +84,43 @@ struct arguments {
     const char *days;
     const char *names[NAMES_MAX];
     size_t name_count;
-    bool json;
+    const char *json; /* not NULL: given */
+    const char *help;
     const char *rest; /* the one argument that isn't an option */
 };
 
-enum option_number {
-    OPTION_HELP = 256,
-    OPTION_ALG,
-    OPTION_KID,
-    OPTION_OUT,
-    OPTION_PUBLIC,
-    OPTION_KEY,
-    OPTION_USER,
-    OPTION_DEVICE,
-    OPTION_TTL,
-    OPTION_AUDIENCE,
-    OPTION_COUNT,
-    OPTION_CA_DIR,
-    OPTION_NAME,
-    OPTION_DAYS,
-    OPTION_JSON,
+enum command {
+    KEYS_NEW = 1,
+    ISSUE = 2,
+    SHOW = 4,
+    CERT = 8,
 };
 
-static const struct option keys_options[] = {
-    { "alg", required_argument, NULL, OPTION_ALG },
-    { "kid", required_argument, NULL, OPTION_KID },
-    { "out", required_argument, NULL, OPTION_OUT },
-    { "public", required_argument, NULL, OPTION_PUBLIC },
-    { "help", no_argument, NULL, OPTION_HELP },
-    { 0 },
+static const struct {
+    const char *name;
+    unsigned commands; /* that have it */
+    int has_argument;
+    size_t place; /* in struct arguments */
+} option_table[] = {
+    { "alg", KEYS_NEW, required_argument, offsetof(struct arguments, alg) },
+    { "kid", KEYS_NEW | ISSUE, required_argument, offsetof(struct arguments, kid) },
+    { "out", KEYS_NEW, required_argument, offsetof(struct arguments, out) },
+    { "public", KEYS_NEW, required_argument, offsetof(struct arguments, public_out) },
+    { "key", ISSUE | SHOW, required_argument, offsetof(struct arguments, key) },
+    { "user", ISSUE, required_argument, offsetof(struct arguments, user) },
+    { "first-user", ISSUE, required_argument, offsetof(struct arguments, user) },
+    { "device", ISSUE, required_argument, offsetof(struct arguments, device) },
+    { "ttl", ISSUE, required_argument, offsetof(struct arguments, ttl) },
+    { "audience", ISSUE | SHOW, required_argument, offsetof(struct arguments, audience) },
+    { "count", ISSUE, required_argument, offsetof(struct arguments, count) },
+    { "json", SHOW, no_argument, offsetof(struct arguments, json) },
+    { "ca-dir", CERT, required_argument, offsetof(struct arguments, ca_dir) },
+    { "name", CERT, required_argument, offsetof(struct arguments, names) },
+    { "days", CERT, required_argument, offsetof(struct arguments, days) },
+    { "help", KEYS_NEW | ISSUE | SHOW | CERT, no_argument, offsetof(struct arguments, help) },
 };
 
-static const struct option issue_options[] = {
-    { "key", required_argument, NULL, OPTION_KEY },
-    { "kid", required_argument, NULL, OPTION_KID },
-    { "user", required_argument, NULL, OPTION_USER },
-    { "first-user", required_argument, NULL, OPTION_USER },
-    { "device", required_argument, NULL, OPTION_DEVICE },
-    { "ttl", required_argument, NULL, OPTION_TTL },
-    { "audience", required_argument, NULL, OPTION_AUDIENCE },
-    { "count", required_argument, NULL, OPTION_COUNT },
-    { "help", no_argument, NULL, OPTION_HELP },
-    { 0 },
-};
-
-static const struct option show_options[] = {
-    { "key", required_argument, NULL, OPTION_KEY },
-    { "audience", required_argument, NULL, OPTION_AUDIENCE },
-    { "json", no_argument, NULL, OPTION_JSON },
-    { "help", no_argument, NULL, OPTION_HELP },
-    { 0 },
-};
-
-static const struct option cert_options[] = {
-    { "ca-dir", required_argument, NULL, OPTION_CA_DIR },
-    { "name", required_argument, NULL, OPTION_NAME },
-    { "days", required_argument, NULL, OPTION_DAYS },
-    { "help", no_argument, NULL, OPTION_HELP },
-    { 0 },
-};
+#define OPTION_COUNT (sizeof option_table / sizeof option_table[0])
 
 static int fail(const struct hf_error *error)
 {
@@ -440,7 +420,7 @@ static int print_token(const struct arguments *arguments, const char *token, siz
         (void)fprintf(stderr, "holdfast-token: not a JSON Web Token\n");
         return EX_DATAERR;
     }
-    if (arguments->json) {
+    if (arguments->json != NULL) {
         (void)printf("{\"header\":%s,\"claims\":%s,\"status\":", header_text, claims_text);
         if (checked) {
             (void)printf("\"%s\",\"text\":\"%s\"}\n", token_status_label(status),
@@ -612,57 +592,48 @@ static int run_cert(const struct arguments *arguments)
 
 /* ---- the command line */
 
-static bool take_option(struct arguments *arguments, int option)
+static bool take_option(struct arguments *arguments, size_t place)
 {
-    const char **const places[] = {
-        [OPTION_ALG - OPTION_ALG] = &arguments->alg,
-        [OPTION_KID - OPTION_ALG] = &arguments->kid,
-        [OPTION_OUT - OPTION_ALG] = &arguments->out,
-        [OPTION_PUBLIC - OPTION_ALG] = &arguments->public_out,
-        [OPTION_KEY - OPTION_ALG] = &arguments->key,
-        [OPTION_USER - OPTION_ALG] = &arguments->user,
-        [OPTION_DEVICE - OPTION_ALG] = &arguments->device,
-        [OPTION_TTL - OPTION_ALG] = &arguments->ttl,
-        [OPTION_AUDIENCE - OPTION_ALG] = &arguments->audience,
-        [OPTION_COUNT - OPTION_ALG] = &arguments->count,
-        [OPTION_CA_DIR - OPTION_ALG] = &arguments->ca_dir,
-        [OPTION_DAYS - OPTION_ALG] = &arguments->days,
-    };
+    const char **to = (const char **)(void *)((char *)arguments + place);
 
-    if (option == OPTION_JSON) {
-        arguments->json = true;
-        return true;
+    if (to == arguments->names && arguments->name_count < NAMES_MAX) {
+        to += arguments->name_count++;
     }
-    if (option == OPTION_NAME) {
-        if (arguments->name_count == NAMES_MAX) {
-            return false;
-        }
-        arguments->names[arguments->name_count++] = optarg;
-        return true;
+    if (*to != NULL) {
+        return false;
     }
-    if (option < OPTION_ALG || *places[option - OPTION_ALG] != NULL) {
-        return false; /* unknown, and getopt has said so; or given twice */
-    }
-    *places[option - OPTION_ALG] = optarg;
+    *to = optarg != NULL ? optarg : "";
     return true;
 }
 
-static int run_command(int argument_count, char **texts, const struct option *options,
+static int run_command(int argument_count, char **texts, enum command command,
                        int (*run)(const struct arguments *))
 {
     struct arguments arguments = { 0 };
+    struct option wanted[OPTION_COUNT + 1] = { 0 };
+    size_t count = 0;
     int option;
 
-    while ((option = getopt_long(argument_count, texts, "", options, NULL)) != -1) {
-        if (option == OPTION_HELP) {
-            (void)fputs(help_text, stdout);
-            return EX_OK;
-        }
-        if (!take_option(&arguments, option)) {
-            return option == '?' ? EX_USAGE : fail_usage("an option is given too often");
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if ((option_table[i].commands & command) != 0) {
+            wanted[count].name = option_table[i].name;
+            wanted[count].has_arg = option_table[i].has_argument;
+            wanted[count++].val = 256 + (int)i;
         }
     }
-    if (optind < argument_count && options == show_options) {
+    while ((option = getopt_long(argument_count, texts, "", wanted, NULL)) != -1) {
+        if (option < 256) {
+            return EX_USAGE; /* getopt has said why */
+        }
+        if (!take_option(&arguments, option_table[option - 256].place)) {
+            return fail_usage("an option is given too often");
+        }
+    }
+    if (arguments.help != NULL) {
+        (void)fputs(help_text, stdout);
+        return EX_OK;
+    }
+    if (optind < argument_count && command == SHOW) {
         arguments.rest = texts[optind++];
     }
     if (optind < argument_count) {
@@ -675,9 +646,8 @@ static int dispatch(int argument_count, char **texts)
 {
     static char program[] = "holdfast-token"; /* what getopt calls us, whatever the command */
     const char *command = argument_count > 1 ? texts[1] : "";
-    int used = 1;
-    const struct option *options = NULL;
-    int (*run)(const struct arguments *) = NULL;
+    const int rest_count = argument_count - 1;
+    char **rest = texts + 1;
 
     if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0) {
         (void)fputs(help_text, stdout);
@@ -687,24 +657,23 @@ static int dispatch(int argument_count, char **texts)
         (void)printf("holdfast-token %s (%s)\n", HOLDFAST_VERSION, tls_library_version());
         return EX_OK;
     }
-    if (strcmp(command, "keys") == 0 && argument_count > 2 && strcmp(texts[2], "new") == 0) {
-        options = keys_options;
-        run = run_keys_new;
-        used = 2;
-    } else if (strcmp(command, "issue") == 0) {
-        options = issue_options;
-        run = run_issue;
-    } else if (strcmp(command, "show") == 0) {
-        options = show_options;
-        run = run_show;
-    } else if (strcmp(command, "cert") == 0) {
-        options = cert_options;
-        run = run_cert;
-    } else {
-        return fail_usage("the command is keys new, issue, show or cert");
+    if (strcmp(command, "keys") == 0 && rest_count > 1 && strcmp(rest[1], "new") == 0) {
+        rest[1] = program;
+        return run_command(rest_count - 1, rest + 1, KEYS_NEW, run_keys_new);
     }
-    texts[used] = program;
-    return run_command(argument_count - used, texts + used, options, run);
+    if (rest_count > 0) {
+        rest[0] = program;
+    }
+    if (strcmp(command, "issue") == 0) {
+        return run_command(rest_count, rest, ISSUE, run_issue);
+    }
+    if (strcmp(command, "show") == 0) {
+        return run_command(rest_count, rest, SHOW, run_show);
+    }
+    if (strcmp(command, "cert") == 0) {
+        return run_command(rest_count, rest, CERT, run_cert);
+    }
+    return fail_usage("the command is keys new, issue, show or cert");
 }
 
 int main(int argument_count, char **texts)
