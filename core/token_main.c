@@ -682,8 +682,10 @@ int main(int argument_count, char **texts)
 
     /* A full disk or a closed pipe must not look like success. */
     if ((fflush(stdout) != 0 || ferror(stdout)) && exit_code == EX_OK) {
-        (void)fprintf(stderr, "holdfast-token: standard output: %s\n", strerror(errno));
-        exit_code = EX_IOERR;
+        struct hf_error error;
+
+        hf_error_set(&error, EX_IOERR, errno, "standard output");
+        exit_code = fail(&error);
     }
     return exit_code;
 }
