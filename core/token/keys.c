@@ -29,7 +29,8 @@ size_t token_signature_bytes(enum token_alg alg)
 
 /*
  * A group for one call: mbedTLS writes into it, so threads can't share one, and loading P-256 costs
- * a thousandth of a signature (its tables are constants).
+ * a thousandth of a signature (its tables are constants). A point that is only verified with is
+ * read and no more; mbedTLS's self-test counters are all that threads then write in common.
  */
 bool token_p256_open(mbedtls_ecp_group *group)
 {
