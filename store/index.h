@@ -22,6 +22,9 @@
 #include "core/base/ids.h"
 #include "store/record.h"
 
+/* Every so many entries of a conversation one has a checkpoint. */
+#define INDEX_CHECKPOINT_EVERY 64
+
 struct index;
 
 /* What a journal of so many bytes can hold. */

@@ -380,7 +380,7 @@ struct user_id record_owner(const struct record *record)
     case RECORD_CURSOR:
         return record->cursor.user;
     }
-    HF_ASSERT(!"a type of enum record_type");
+    HF_ASSERT(record->type == 0); /* no such type */
     return (struct user_id){ 0 };
 }
 
@@ -435,7 +435,7 @@ size_t record_bytes(const struct record *record)
         return RECORD_HEADER_BYTES + 8 + 4 + varint_bytes(record->cursor.epoch) +
                varint_bytes(record->cursor.seq) + varint_bytes(record->cursor.sver);
     }
-    HF_ASSERT(!"a type of enum record_type");
+    HF_ASSERT(record->type == 0); /* no such type */
     return 0;
 }
 
@@ -480,7 +480,7 @@ static uint8_t *encode_fields(const struct record *record, uint8_t *to)
         to = give_varint(to, record->cursor.seq);
         return give_varint(to, record->cursor.sver);
     }
-    HF_ASSERT(!"a type of enum record_type");
+    HF_ASSERT(record->type == 0); /* no such type */
     return to;
 }
 
