@@ -166,7 +166,7 @@ bool journal_fetch(const struct journal_source *source, const struct journal_ide
                    const struct journal_span *spans, uint32_t span_count, uint64_t pos,
                    uint8_t *scratch, uint8_t *to, size_t room, size_t *record_bytes);
 
-#define JOURNAL_FETCH_SCRATCH_BYTES (8 * JOURNAL_BLOCK_BYTES)
+#define JOURNAL_FETCH_SCRATCH_BYTES ((size_t)8 * JOURNAL_BLOCK_BYTES)
 
 /* A block's header, decoded. */
 struct journal_block {

@@ -25,7 +25,7 @@ static struct index *open_index(uint64_t entries_max)
 static void it_finds_what_a_plain_table_finds(void **state)
 {
     (void)state;
-    struct index *index = open_index(USERS * SEQS);
+    struct index *index = open_index((uint64_t)USERS * SEQS);
     struct {
         uint64_t pos;
         unsigned generation;

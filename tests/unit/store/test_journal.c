@@ -12,9 +12,9 @@
 #include "store/journal_block.h"
 #include "tests/unit/store/memory_disk.h"
 
-#define SEGMENT_BYTES (128U * 1024)
+#define SEGMENT_BYTES ((size_t)128 * 1024)
 #define SEGMENT_COUNT 4
-#define RING_BYTES    (64U * 1024)
+#define RING_BYTES    ((size_t)64 * 1024)
 #define START_LSN     (40960U)
 
 static const struct journal_identity identity = { 0x1122334455667788, 7, 3 };
