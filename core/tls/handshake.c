@@ -249,6 +249,19 @@ static enum tls_alert handshake_alert_of(enum tls_handshake_fault fault)
     }
 }
 
+/*
+ * A client whose mbedTLS refuses our certificate says so in plaintext, since it changes its own
+ * key last; ours then only sees a record that can't be opened. Worth telling: it is what a wrong
+ * authority looks like from here. Nobody vouches for it, but the handshake has failed anyway.
+ */
+static bool handshake_met_plain_alert(const struct tls_handshake *handshake, int result)
+{
+    const uint8_t *record = handshake->ssl.MBEDTLS_PRIVATE(in_hdr);
+
+    return result == MBEDTLS_ERR_SSL_INVALID_MAC && record[0] == MBEDTLS_SSL_MSG_ALERT &&
+           load_be16(record + 3) == 2;
+}
+
 static void handshake_describe(struct tls_handshake *handshake, int result)
 {
     const char *text = handshake_faults[handshake->fault].text;
@@ -260,10 +273,13 @@ static void handshake_describe(struct tls_handshake *handshake, int result)
                                      mbedtls_ssl_get_verify_result(&handshake->ssl));
         why[strcspn(why, "\n")] = 0;
         snprintf(handshake->text, sizeof handshake->text, "%s: %s", text, why);
-    } else if (result == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
-        handshake->peer_alert = handshake->ssl.MBEDTLS_PRIVATE(in_msg)[1];
-        snprintf(handshake->text, sizeof handshake->text, "%s: number %d", text,
-                 handshake->peer_alert);
+    } else if (handshake->fault == TLS_HANDSHAKE_FAULT_PEER_ALERT &&
+               result != MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
+        const uint8_t *alert = result == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+                                   ? handshake->ssl.MBEDTLS_PRIVATE(in_msg)
+                                   : handshake->ssl.MBEDTLS_PRIVATE(in_hdr) + 5;
+
+        snprintf(handshake->text, sizeof handshake->text, "%s: number %d", text, alert[1]);
     } else {
         char why[100];
 
@@ -368,7 +384,11 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *handshake,
     } else if (result == MBEDTLS_ERR_SSL_WANT_WRITE) {
         status = TLS_HANDSHAKE_WANT_ROOM;
     } else if (result != MBEDTLS_ERR_SSL_WANT_READ) {
-        status = handshake_fail(handshake, handshake_fault_of(result), result);
+        status = handshake_fail(handshake,
+                                handshake_met_plain_alert(handshake, result)
+                                    ? TLS_HANDSHAKE_FAULT_PEER_ALERT
+                                    : handshake_fault_of(result),
+                                result);
     }
     handshake->status = status;
     handshake->io = NULL;

@@ -64,7 +64,6 @@ struct tls_handshake {
     size_t in_bytes_total;
     enum tls_handshake_status status;
     enum tls_handshake_fault fault;
-    int peer_alert;
     bool full; /* a certificate was needed */
     bool wants_ticket;
     bool keys_taken;

@@ -192,3 +192,19 @@ size_t link_session(struct fixture *fixture, struct link *link, uint8_t *out, si
     assert_int_equal(link_client_read(fixture, link, &opened, NULL), TLS_OPEN_MORE);
     return tls_handshake_session(link->client.handshake, out, capacity);
 }
+
+static unsigned hex_digit(char digit)
+{
+    return digit <= '9' ? (unsigned)(digit - '0') : (unsigned)(digit - 'a') + 10;
+}
+
+size_t hex_decode(const char *text, uint8_t *out, size_t capacity)
+{
+    const size_t byte_count = strlen(text) / 2;
+
+    assert_true(byte_count <= capacity);
+    for (size_t at = 0; at < byte_count; at++) {
+        out[at] = (uint8_t)(hex_digit(text[2 * at]) << 4 | hex_digit(text[2 * at + 1]));
+    }
+    return byte_count;
+}

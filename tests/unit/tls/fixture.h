@@ -84,3 +84,6 @@ enum tls_open_result link_client_read(struct fixture *fixture, struct link *link
 
 /* The client's session after reading its ticket; 0 if there is none. */
 size_t link_session(struct fixture *fixture, struct link *link, uint8_t *out, size_t capacity);
+
+/* Bytes of a hexadecimal text, whose length is asserted to fit. */
+size_t hex_decode(const char *text, uint8_t *out, size_t capacity);
