@@ -1,0 +1,333 @@
+/* Bytes in, frames out, whatever the splits, the blocks and the sizes; and the way back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/bytes.h"
+#include "core/link/link.h"
+
+#define FRAMES 12
+
+struct world {
+    struct cells cells;
+    struct tls_core tls;
+    struct tls_core peer_tls;
+    struct link_pools pools;
+    struct tls_keys peer; /* the client's end */
+    struct link link;
+    uint8_t stream[96 * 1024]; /* what the client sent, sealed */
+    size_t stream_bytes;
+};
+
+static const uint32_t payloads[FRAMES] = { 0, 1, 100, 15996, 3, 4000, 12, 15000, 0, 700, 8000, 9 };
+
+static uint8_t payload_byte(uint32_t frame, uint32_t at)
+{
+    return (uint8_t)(frame * 31 + at * 7);
+}
+
+static int open_world(void **state)
+{
+    struct world *world = calloc(1, sizeof *world);
+    struct hf_error error;
+    const uint32_t counts[CELL_CLASSES] = { 8, 8, 8 };
+    uint8_t up[TLS_SECRET_BYTES_MAX];
+    uint8_t down[TLS_SECRET_BYTES_MAX];
+
+    memset(up, 1, sizeof up);
+    memset(down, 2, sizeof down);
+    assert_true(cells_open(&world->cells, counts, &error));
+    assert_int_equal(tls_core_open(&world->tls, 8, &error), 0);
+    assert_int_equal(tls_core_open(&world->peer_tls, 8, &error), 0);
+    world->pools = (struct link_pools){ &world->cells, &world->tls };
+    assert_true(tls_keys_init(&world->link.keys, AEAD_AES_128_GCM_SHA256, false, up, down));
+    assert_true(tls_keys_init(&world->peer, AEAD_AES_128_GCM_SHA256, true, down, up));
+    *state = world;
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    struct world *world = *state;
+
+    link_drop(&world->pools, &world->link);
+    for (int i = 0; i < CELL_CLASSES; i++) { /* every cell came back */
+        assert_int_equal(world->cells.classes_[i].in_use, 0);
+    }
+    cells_close(&world->cells);
+    tls_core_close(&world->tls);
+    tls_core_close(&world->peer_tls);
+    free(world);
+    return 0;
+}
+
+static void seal(struct world *world, const uint8_t *bytes, size_t byte_count)
+{
+    const struct iovec part = { (void *)(uintptr_t)bytes, byte_count };
+    const size_t sealed = tls_record_seal(&world->peer_tls, &world->peer, &part, 1,
+                                          world->stream + world->stream_bytes,
+                                          sizeof world->stream - world->stream_bytes);
+    assert_int_not_equal(sealed, 0);
+    world->stream_bytes += sealed;
+}
+
+/* All frames, in records of `record_bytes` of plaintext. */
+static void send_frames(struct world *world, size_t record_bytes)
+{
+    uint8_t *plain = malloc(64 * 1024);
+    size_t n = 0;
+
+    for (uint32_t f = 0; f < FRAMES; f++) {
+        store_be24(plain + n, payloads[f]);
+        plain[n + 3] = (uint8_t)(200 + f);
+        for (uint32_t i = 0; i < payloads[f]; i++) {
+            plain[n + 4 + i] = payload_byte(f, i);
+        }
+        n += 4 + payloads[f];
+    }
+    for (size_t at = 0; at < n; at += record_bytes) {
+        seal(world, plain + at, n - at < record_bytes ? n - at : record_bytes);
+    }
+    free(plain);
+}
+
+struct taker {
+    uint32_t next;  /* frame that must come next */
+    uint32_t block; /* every so many offers one is blocked; 0: none */
+    uint32_t offers;
+    bool blocked;
+};
+
+static void take(struct world *world, struct taker *taker, uint8_t *received, size_t byte_count)
+{
+    struct link_input input;
+    struct frame_view view;
+    struct tls_opened opened;
+
+    assert_int_equal(link_input_begin(&world->pools, &world->link, received, byte_count, &input),
+                     LINK_NEXT_NONE);
+    while (!taker->blocked) {
+        const enum link_next next =
+            link_input_next(&world->pools, &world->link, &input, &view, &opened);
+
+        if (next == LINK_NEXT_NONE) {
+            break;
+        }
+        assert_int_equal(next, LINK_NEXT_FRAME);
+        assert_true(taker->next < FRAMES);
+        assert_int_equal(view.type, 200 + taker->next);
+        assert_int_equal(view.payload_bytes, payloads[taker->next]);
+        for (uint32_t i = 0; i < view.payload_bytes; i++) {
+            assert_int_equal(view.payload[i], payload_byte(taker->next, i));
+        }
+        taker->offers++;
+        if (taker->block != 0 && taker->offers % taker->block == 0) {
+            link_input_put_back(&world->link, &input);
+            taker->blocked = true;
+        } else {
+            taker->next++;
+        }
+    }
+    assert_true(link_input_end(&world->pools, &world->link, &input));
+}
+
+/* In pieces of `piece` bytes, each in memory of exactly its size. */
+static void receive_all(struct world *world, struct taker *taker, size_t piece)
+{
+    for (size_t at = 0; at < world->stream_bytes;) {
+        const size_t n = world->stream_bytes - at < piece ? world->stream_bytes - at : piece;
+        uint8_t *received = malloc(n);
+
+        memcpy(received, world->stream + at, n);
+        take(world, taker, received, n);
+        free(received);
+        at += n;
+        while (taker->blocked) { /* a blocked connection isn't read on */
+            taker->blocked = false;
+            take(world, taker, NULL, 0);
+        }
+    }
+    assert_int_equal(taker->next, FRAMES);
+    assert_false(link_has_input(&world->link));
+}
+
+static void frames_come_whole_whatever_the_records_and_pieces(void **state)
+{
+    static const size_t records[] = { 1000, 16384, 4096, 15999 };
+    static const size_t pieces[] = { 4096, 1, 7, 100, 2048, 4095 };
+
+    for (size_t r = 0; r < sizeof records / sizeof records[0]; r++) {
+        for (size_t p = 0; p < sizeof pieces / sizeof pieces[0]; p++) {
+            for (uint32_t block = 0; block <= 3; block++) {
+                struct world *world;
+                struct taker taker = { .block = block == 1 ? 0 : block };
+
+                (void)close_world(state);
+                (void)open_world(state);
+                world = *state;
+                send_frames(world, records[r]);
+                receive_all(world, &taker, pieces[p]);
+            }
+        }
+    }
+}
+
+static void a_receive_in_flight_while_blocked_is_kept(void **state)
+{
+    struct world *world = *state;
+    struct taker taker = { .block = 2 };
+
+    send_frames(world, 1000);
+    for (size_t at = 0; at < world->stream_bytes;) {
+        const size_t n = world->stream_bytes - at < 4096 ? world->stream_bytes - at : 4096;
+        uint8_t *received = malloc(n);
+
+        memcpy(received, world->stream + at, n);
+        take(world, &taker, received, n); /* stored whole if the one before ended blocked */
+        free(received);
+        at += n;
+        if (at / 4096 % 2 == 0) {
+            while (taker.blocked) {
+                taker.blocked = false;
+                take(world, &taker, NULL, 0);
+            }
+        }
+    }
+    while (taker.blocked) {
+        taker.blocked = false;
+        take(world, &taker, NULL, 0);
+    }
+    assert_int_equal(taker.next, FRAMES);
+}
+
+static void a_frame_too_large_and_a_forged_record_are_told(void **state)
+{
+    struct world *world = *state;
+    struct link_input input;
+    struct frame_view view;
+    struct tls_opened opened;
+    const uint8_t large[4] = { 0, 0x3e, 0x7d, 200 }; /* 15,997 */
+
+    seal(world, large, sizeof large);
+    assert_int_equal(
+        link_input_begin(&world->pools, &world->link, world->stream, world->stream_bytes, &input),
+        LINK_NEXT_NONE);
+    assert_int_equal(link_input_next(&world->pools, &world->link, &input, &view, &opened),
+                     LINK_NEXT_TOO_LARGE);
+    link_drop_input(&world->pools, &world->link);
+
+    world->stream_bytes = 0;
+    seal(world, large, sizeof large);
+    world->stream[world->stream_bytes - 1] ^= 1;
+    assert_int_equal(
+        link_input_begin(&world->pools, &world->link, world->stream, world->stream_bytes, &input),
+        LINK_NEXT_NONE);
+    assert_int_equal(link_input_next(&world->pools, &world->link, &input, &view, &opened),
+                     LINK_NEXT_TLS_FAULT);
+    assert_int_equal(opened.alert, TLS_ALERT_BAD_RECORD_MAC);
+    link_drop_input(&world->pools, &world->link);
+}
+
+/* Opens at the client's end what the connection sealed, and appends the plaintext. */
+static size_t open_sent(struct world *world, const uint8_t *sealed, size_t sealed_bytes,
+                        uint8_t *plain)
+{
+    uint8_t *copy = malloc(sealed_bytes);
+    struct tls_opened opened;
+    size_t n = 0;
+
+    memcpy(copy, sealed, sealed_bytes);
+    for (size_t at = 0; at < sealed_bytes; at += opened.record_bytes) {
+        tls_record_open(&world->peer_tls, &world->peer, copy + at, sealed_bytes - at, &opened);
+        assert_true(opened.result == TLS_OPEN_DATA || opened.result == TLS_OPEN_HANDLED);
+        if (opened.result == TLS_OPEN_DATA) {
+            memcpy(plain + n, copy + at + opened.data_offset, opened.data_bytes);
+            n += opened.data_bytes;
+        }
+    }
+    free(copy);
+    return n;
+}
+
+static void output_keeps_order_over_cells_and_short_sends(void **state)
+{
+    struct world *world = *state;
+    uint8_t *sent = malloc(128 * 1024);
+    uint8_t *got = malloc(128 * 1024);
+    uint8_t frame[9000];
+    size_t sent_bytes = 0;
+    size_t got_bytes = 0;
+    size_t engine_all = 0;
+    size_t sealed_bytes;
+
+    tls_record_update(&world->link.keys, false); /* the first record has a KeyUpdate before it */
+    for (uint32_t round = 0; round < 6; round++) {
+        for (uint32_t i = 0; i < 3; i++) {
+            const size_t n = round == 0 && i == 0 ? 100 : 1000 * (i + 1) + round * 900;
+
+            memset(frame, (int)(round * 16 + i), n);
+            assert_true(link_put_frame(&world->pools, &world->link, frame, n, i == 1));
+            memcpy(sent + sent_bytes, frame, n);
+            sent_bytes += n;
+            if (link_has_output(&world->link)) { /* the others queue behind it */
+                const uint8_t *sealed = link_seal(&world->pools, &world->link, &sealed_bytes);
+                got_bytes += open_sent(world, sealed, sealed_bytes, got + got_bytes);
+            }
+        }
+        while (world->link.sending) {
+            size_t rest;
+            size_t engine_bytes = 0;
+            const uint8_t *unsent = link_unsent(&world->pools, &world->link, &rest);
+
+            assert_non_null(unsent);
+            const size_t step = rest > 500 ? 500 : rest;
+            if (link_sent(&world->pools, &world->link, step, &engine_bytes)) {
+                engine_all += engine_bytes;
+                if (link_has_output(&world->link)) {
+                    const uint8_t *sealed = link_seal(&world->pools, &world->link, &sealed_bytes);
+                    got_bytes += open_sent(world, sealed, sealed_bytes, got + got_bytes);
+                }
+            }
+        }
+    }
+    assert_int_equal(got_bytes, sent_bytes);
+    assert_memory_equal(got, sent, sent_bytes);
+    assert_int_equal(engine_all, 6 * 2000 + 900 * (1 + 2 + 3 + 4 + 5));
+    free(sent);
+    free(got);
+}
+
+static void output_beyond_three_cells_is_refused(void **state)
+{
+    struct world *world = *state;
+    uint8_t frame[FRAME_BYTES_MAX];
+    uint32_t taken = 0;
+
+    memset(frame, 0, sizeof frame);
+    while (link_put_frame(&world->pools, &world->link, frame, sizeof frame, true)) {
+        taken++;
+    }
+    assert_int_equal(taken, LINK_OUT_CELLS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(frames_come_whole_whatever_the_records_and_pieces,
+                                        open_world, close_world),
+        cmocka_unit_test_setup_teardown(a_receive_in_flight_while_blocked_is_kept, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(a_frame_too_large_and_a_forged_record_are_told, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(output_keeps_order_over_cells_and_short_sends, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(output_beyond_three_cells_is_refused, open_world,
+                                        close_world),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
