@@ -209,7 +209,7 @@ bool ring_has_work(const struct ring *ring)
     const unsigned flags = IO_URING_READ_ONCE(*ring->uring_.sq.kflags);
 
     return io_uring_sq_ready(&ring->uring_) != 0 ||
-           (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0 || ring_ready(ring);
+           (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
 bool ring_take(struct ring *ring, struct ring_event *event)

@@ -122,8 +122,9 @@ ring_open(struct ring *ring, const struct ring_config *config, struct hf_error *
 /* By the owning thread, before anything else. */
 __attribute__((warn_unused_result)) bool ring_enable(struct ring *ring, struct hf_error *error);
 /*
- * Cancels what is in flight and frees the ring; buffers given to operations must outlive it. A ring
- * that failed to open, and one that is zeroed, may be closed too.
+ * Gives the ring up. The kernel cancels what is in flight and closes the files of the table a
+ * little later, so buffers must outlive both. A ring that failed to open, and one that is zeroed,
+ * may be closed too.
  */
 void ring_close(struct ring *ring);
 
@@ -134,7 +135,7 @@ struct io_uring_sqe *ring_sqe(struct ring *ring);
 /* Sees to it that the next `count` SQEs go in one submission: links don't reach over two. */
 void ring_reserve(struct ring *ring, uint32_t count);
 
-/* Whether ring_run would do anything: SQEs wait, or completions, or work deferred to us. */
+/* Whether ring_run would do anything: SQEs wait, or work is deferred to us. */
 bool ring_has_work(const struct ring *ring);
 
 /* Whether ring_take would say true. */

@@ -197,8 +197,8 @@ static bool run_children(struct ring_group *group)
         if (ring_has_work(child)) {
             ring_run(child);
             group->entered_++;
-            found = found || ring_has_work(child);
         }
+        found = found || ring_ready(child) || ring_has_work(child);
     }
     return found;
 }
@@ -215,7 +215,7 @@ static bool may_sleep(struct ring_group *group)
         HF_ASSERT(errno == EAGAIN || errno == EINTR); /* EAGAIN: it was 0 already */
     }
     for (uint32_t i = 1; i < group->ring_count; i++) {
-        if (ring_has_work(&group->rings[i])) {
+        if (ring_has_work(&group->rings[i]) || ring_ready(&group->rings[i])) {
             return false;
         }
     }

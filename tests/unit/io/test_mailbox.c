@@ -12,6 +12,7 @@
 
 #include "core/base/check.h"
 #include "core/base/error.h"
+#include "core/io/clock.h"
 #include "core/io/mailbox.h"
 #include "tests/unit/io/random.h"
 
@@ -213,12 +214,94 @@ static void no_message_and_no_wake_up_is_lost_between_threads(void **state)
     assert_true(slept > 0);
 }
 
+/*
+ * Store, then load, on both sides at the same instant: what processors reorder first. Without
+ * sequential consistency a few of these rounds end with a sleeper that nobody woke.
+ */
+struct duel {
+    struct bell bell;
+    struct mailbox mailbox;
+    _Atomic uint32_t round; /* release by the consumer, acquire by the producer */
+    _Atomic uint32_t done;  /* the other way round */
+};
+
+#define DUELS_MAX    200000U
+#define DUELS_END    UINT32_MAX
+#define DUELS_MAX_NS (2 * CLOCK_NS_PER_S) /* a loaded machine does fewer */
+
+static uint32_t spin_while(_Atomic uint32_t *value, uint32_t old)
+{
+    uint32_t now;
+
+    for (uint32_t i = 1; (now = atomic_load_explicit(value, memory_order_acquire)) == old; i++) {
+        if (i % 4096 == 0) {
+            (void)sched_yield(); /* on a machine with one free CPU */
+        }
+    }
+    return now;
+}
+
+static void *duel_produce(void *argument)
+{
+    struct duel *duel = argument;
+    const struct message message = { 0 };
+
+    uint32_t round = 0;
+
+    while ((round = spin_while(&duel->round, round)) != DUELS_END) {
+        HF_ASSERT(mailbox_give(&duel->mailbox, &message));
+        mailbox_send(&duel->mailbox);
+        atomic_store_explicit(&duel->done, round, memory_order_release);
+    }
+    return NULL;
+}
+
+static void sleeper_and_sender_that_meet_never_both_miss_each_other(void **state)
+{
+    (void)state;
+    static struct duel duel;
+    uint64_t random = 5;
+    uint32_t slept = 0;
+    uint32_t round = 0;
+    const uint64_t start_ns = clock_now_ns();
+    pthread_t thread;
+    struct hf_error error;
+
+    assert_true(bell_open(&duel.bell, &error));
+    open_mailbox(&duel.mailbox, 4, &duel.bell);
+    assert_int_equal(pthread_create(&thread, NULL, duel_produce, &duel), 0);
+    while (round < DUELS_MAX && clock_now_ns() - start_ns < DUELS_MAX_NS) {
+        const uint64_t spins = random_below(&random, 600);
+
+        round++;
+        atomic_store_explicit(&duel.round, round, memory_order_release);
+        for (volatile uint64_t spin = spins; spin > 0; spin--) {
+        }
+        bell_prepare(&duel.bell);
+        const bool empty = mailbox_empty(&duel.mailbox);
+        (void)spin_while(&duel.done, round - 1);
+        const bool rang = bell_rang(&duel.bell);
+        bell_cancel(&duel.bell);
+
+        assert_true(!empty || rang);
+        slept += empty;
+        assert_non_null(mailbox_take(&duel.mailbox));
+        assert_null(mailbox_take(&duel.mailbox));
+    }
+    atomic_store_explicit(&duel.round, DUELS_END, memory_order_release);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    mailbox_close(&duel.mailbox);
+    bell_close(&duel.bell);
+    print_message("slept in %u of %u rounds\n", slept, round);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_mailbox_refuses_and_takes_again_once_there_is_room),
         cmocka_unit_test(messages_given_are_seen_only_once_sent),
         cmocka_unit_test(send_rings_only_for_a_sleeper_and_once),
+        cmocka_unit_test(sleeper_and_sender_that_meet_never_both_miss_each_other),
         cmocka_unit_test(no_message_and_no_wake_up_is_lost_between_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
