@@ -85,8 +85,8 @@ struct tls_handshake *tls_handshake_accept(struct tls_server *server)
 
 /*
  * server_name: the DNS name or address that the certificate must name; sent as SNI. session: what
- * tls_handshake_session once gave, or NULL; one that doesn't fit or is stale is ignored. NULL: no
- * memory, or a server_name of more than 255 bytes.
+ * tls_handshake_session once gave, or NULL; one that is damaged, stale or doesn't fit is ignored.
+ * NULL: no memory, or a server_name of more than 255 bytes.
  */
 struct tls_handshake *tls_handshake_connect(struct tls_client *client, const char *server_name,
                                             const uint8_t *session, size_t session_bytes,

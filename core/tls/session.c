@@ -14,11 +14,12 @@
 #include <mbedtls/platform_util.h>
 
 #include "core/base/bytes.h"
+#include "core/base/crc32c.h"
 #include "core/tls/handshake_private.h"
 
 enum {
     TICKET_STATE_AT = TLS_TICKET_OVERHEAD - AEAD_TAG_BYTES,
-    SESSION_HEADER_BYTES = 12, /* "HFS" and version, received at (Unix ms) */
+    SESSION_HEADER_BYTES = 16, /* "HFS" and version, CRC of what follows, received at (Unix ms) */
     TICKET_RECORD_BYTES_MAX = 4096,
     TICKET_READS_MAX = 8, /* mbedTLS finds, then reads a ticket; several may lie in a record */
 };
@@ -91,12 +92,15 @@ void handshake_offer_session(struct tls_handshake *handshake, const uint8_t *ses
 {
     mbedtls_ssl_session loaded;
 
+    /* mbedTLS reads out of bounds in a session that it didn't write: a damaged one must not get so
+     * far. Who could forge the sum could read the secrets too. */
     if (session_bytes < SESSION_HEADER_BYTES ||
-        memcmp(session, session_magic, sizeof session_magic) != 0) {
+        memcmp(session, session_magic, sizeof session_magic) != 0 ||
+        load_be32(session + 4) != crc32c(0, session + 8, session_bytes - 8)) {
         return;
     }
 
-    const uint64_t received_unix_ms = load_be64(session + 4);
+    const uint64_t received_unix_ms = load_be64(session + 8);
 
     if (received_unix_ms > now_unix_ms ||
         now_unix_ms - received_unix_ms > TLS_TICKET_LIFETIME_MS_MAX) {
@@ -134,10 +138,11 @@ static void session_keep(struct tls_handshake *handshake, uint64_t now_unix_ms)
         mbedtls_ssl_session_save(&session, bytes + SESSION_HEADER_BYTES,
                                  TLS_SESSION_BYTES_MAX - SESSION_HEADER_BYTES, &saved_bytes) == 0) {
         memcpy(bytes, session_magic, sizeof session_magic);
-        store_be64(bytes + 4, now_unix_ms);
+        store_be64(bytes + 8, now_unix_ms);
         session_forget(handshake);
         handshake->session = bytes;
         handshake->session_bytes = SESSION_HEADER_BYTES + saved_bytes;
+        store_be32(bytes + 4, crc32c(0, bytes + 8, handshake->session_bytes - 8));
         bytes = NULL;
     }
     mbedtls_ssl_session_free(&session);

@@ -32,9 +32,12 @@ enum {
     RING_FILE_BYTES_MAX = RING_FILE_BYTES_MIN + TLS_TICKET_KEYS_MAX * RING_KEY_BYTES,
 };
 
+_Static_assert((int)RING_FILE_BYTES_MAX == (int)TLS_TICKET_RING_BYTES_MAX,
+               "documented in the header");
+
 static const char ring_magic[8] = { 'H', 'F', 'T', 'I', 'C', 'K', 'E', 'T' };
 
-static size_t ring_encode(const struct tls_ticket_ring *ring, uint8_t *bytes)
+size_t tls_tickets_encode(const struct tls_ticket_ring *ring, uint8_t *bytes)
 {
     uint8_t *to = bytes + RING_HEADER_BYTES;
 
@@ -53,8 +56,7 @@ static size_t ring_encode(const struct tls_ticket_ring *ring, uint8_t *bytes)
     return (size_t)(to - bytes) + RING_CRC_BYTES;
 }
 
-/* NULL when `bytes` are what ring_encode writes, else what is wrong. Changes nothing then. */
-static const char *ring_decode(struct tls_ticket_ring *ring, const uint8_t *bytes,
+const char *tls_tickets_decode(struct tls_ticket_ring *ring, const uint8_t *bytes,
                                size_t byte_count)
 {
     if (byte_count < RING_FILE_BYTES_MIN || memcmp(bytes, ring_magic, sizeof ring_magic) != 0) {
@@ -155,7 +157,7 @@ int tls_tickets_load(struct tls_ticket_ring *ring, const char *path, struct hf_e
         goto done;
     }
 
-    const char *wrong = ring_decode(ring, bytes, (size_t)got);
+    const char *wrong = tls_tickets_decode(ring, bytes, (size_t)got);
 
     if (wrong != NULL) {
         hf_error_set(error, EX_DATAERR, 0, "%s: %s", path, wrong);
@@ -231,7 +233,7 @@ static int file_replace(const char *path, const char *fresh, const struct tls_ti
         return -1;
     }
 
-    int result = file_write(fresh, bytes, ring_encode(ring, bytes), error);
+    int result = file_write(fresh, bytes, tls_tickets_encode(ring, bytes), error);
 
     mbedtls_platform_zeroize(bytes, RING_FILE_BYTES_MAX);
     free(bytes);

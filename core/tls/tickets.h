@@ -28,6 +28,7 @@ enum {
     TLS_TICKET_SECRET_BYTES = 32,
     TLS_TICKET_NONCE_BYTES = 12,
     TLS_TICKET_KEYS_MAX = 176, /* seven days of hours, one to come, some slack */
+    TLS_TICKET_RING_BYTES_MAX = 16 + TLS_TICKET_KEYS_MAX * 56 + 4,
     TLS_TICKET_OVERHEAD = TLS_TICKET_NAME_BYTES + TLS_TICKET_NONCE_BYTES + 8 + 16,
 };
 
@@ -64,6 +65,16 @@ enum tls_tickets_change {
 /* Drops expired keys; adds the current and the next one where they are missing. */
 enum tls_tickets_change tls_tickets_rotate(struct tls_ticket_ring *ring, uint64_t now_unix_ms)
     __attribute__((warn_unused_result));
+
+/* A ring as bytes: what its file holds. Returns how many of TLS_TICKET_RING_BYTES_MAX. */
+size_t tls_tickets_encode(const struct tls_ticket_ring *ring, uint8_t *bytes);
+
+/*
+ * NULL, and the ring has the keys that tls_tickets_encode wrote; else what is wrong with the bytes,
+ * and the ring is as it was.
+ */
+const char *tls_tickets_decode(struct tls_ticket_ring *ring, const uint8_t *bytes,
+                               size_t byte_count) __attribute__((warn_unused_result));
 
 /*
  * Reads a ring that tls_tickets_save wrote. The file must be a regular one, ours, and closed to

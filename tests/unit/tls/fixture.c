@@ -133,8 +133,9 @@ struct link *link_open(struct fixture *fixture, const uint8_t *session, size_t s
     struct link *link = calloc(1, sizeof *link);
 
     assert_non_null(link);
-    link->client.handshake = tls_handshake_connect(fixture->client, FIXTURE_NAME, session,
-                                                   session_bytes, fixture->now_unix_ms);
+    link->client.handshake =
+        tls_handshake_connect(fixture->client, FIXTURE_NAME, session, session_bytes,
+                              fixture->now_unix_ms + fixture->client_ahead_ms);
     link->server.handshake = tls_handshake_accept(fixture->server);
     assert_non_null(link->client.handshake);
     assert_non_null(link->server.handshake);

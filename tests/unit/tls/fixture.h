@@ -25,7 +25,8 @@ struct fixture {
     struct tls_server *server;
     struct tls_client *client;
     struct tls_core core;
-    uint64_t now_unix_ms; /* both ends' clock */
+    uint64_t now_unix_ms;     /* the server's clock */
+    uint64_t client_ahead_ms; /* of it, the client's */
 };
 
 struct fixture_options {
