@@ -1,0 +1,476 @@
+#include "core/engine/cells.h"
+
+#include <string.h>
+
+bool cells_open(struct cells *cells, const struct cells_config *config)
+{
+    *cells = (struct cells){ .hash_seed = config->hash_seed,
+                             .users_full_at = UINT64_MAX,
+                             .heads_full_at = UINT64_MAX,
+                             .chunks_full_at = UINT64_MAX };
+    return slab_open(&cells->users, config->users_max, sizeof(struct user_cell)) &&
+           slab_open(&cells->devices, config->devices_max, sizeof(struct device_cell)) &&
+           slab_open(&cells->heads, config->heads_max, sizeof(struct head_cell)) &&
+           slab_open(&cells->chunks, config->chunks_max, sizeof(struct outcome_chunk)) &&
+           table_open(&cells->users_by_id, config->users_max) &&
+           table_open(&cells->heads_by_key, config->heads_max);
+}
+
+void cells_close(struct cells *cells)
+{
+    slab_close(&cells->users);
+    slab_close(&cells->devices);
+    slab_close(&cells->heads);
+    slab_close(&cells->chunks);
+    table_close(&cells->users_by_id);
+    table_close(&cells->heads_by_key);
+}
+
+static uint32_t hash_of_user(const struct cells *cells, uint64_t id)
+{
+    return (uint32_t)id_mix(id ^ cells->hash_seed);
+}
+
+static uint32_t hash_of_head(const struct cells *cells, uint64_t user, uint64_t conversation)
+{
+    return (uint32_t)id_mix(id_mix(user ^ cells->hash_seed) + conversation);
+}
+
+uint32_t user_find(struct cells *cells, struct user_id id)
+{
+    const uint32_t hash = hash_of_user(cells, id.value);
+    uint32_t at = hash;
+    uint32_t slot;
+
+    while ((slot = table_next(&cells->users_by_id, hash, &at)) != SLOT_NONE) {
+        struct user_cell *user = user_get(cells, slot);
+
+        if (user->id == id.value) {
+            user->used = 1;
+            return slot;
+        }
+    }
+    return SLOT_NONE;
+}
+
+uint32_t head_find(struct cells *cells, struct user_id user, struct conversation_id conversation)
+{
+    const uint32_t hash = hash_of_head(cells, user.value, conversation.value);
+    uint32_t at = hash;
+    uint32_t slot;
+
+    while ((slot = table_next(&cells->heads_by_key, hash, &at)) != SLOT_NONE) {
+        struct head_cell *head = head_get(cells, slot);
+
+        if (head->user == user.value && head->conversation == conversation.value) {
+            head->used = 1;
+            return slot;
+        }
+    }
+    return SLOT_NONE;
+}
+
+static void drop_chunks(struct cells *cells, struct device_cell *device)
+{
+    while (device->chunk != SLOT_NONE) {
+        const struct outcome_chunk *chunk = slab_get(&cells->chunks, device->chunk);
+        const uint32_t next = chunk->next;
+
+        slab_give(&cells->chunks, device->chunk);
+        device->chunk = next;
+    }
+    device->chunk_count = 0;
+    device->kept = 0;
+}
+
+void user_drop(struct cells *cells, uint32_t slot)
+{
+    struct user_cell *user = user_get(cells, slot);
+
+    HF_ASSERT(user->sessions == SLOT_NONE);
+    while (user->devices != SLOT_NONE) {
+        struct device_cell *device = device_get(cells, user->devices);
+        const uint32_t next = device->next;
+
+        drop_chunks(cells, device);
+        slab_give(&cells->devices, user->devices);
+        user->devices = next;
+    }
+    table_remove(&cells->users_by_id, hash_of_user(cells, user->id), slot);
+    slab_give(&cells->users, slot);
+}
+
+void head_drop(struct cells *cells, uint32_t slot)
+{
+    const struct head_cell *head = head_get(cells, slot);
+
+    table_remove(&cells->heads_by_key, hash_of_head(cells, head->user, head->conversation), slot);
+    slab_give(&cells->heads, slot);
+}
+
+static bool user_evictable(const struct cells *cells, const struct user_cell *user)
+{
+    return (user->state == CELL_PRESENT || user->state == CELL_ABSENT) &&
+           user->sessions == SLOT_NONE && user->load == SLOT_NONE &&
+           user->ticket <= cells->evictable_ticket;
+}
+
+/* Two rounds find everything: the first may only take marks of use away. */
+static bool evict_user(struct cells *cells, bool with_devices)
+{
+    for (uint64_t left = 2 * (uint64_t)cells->users.fresh; left > 0; left--) {
+        const uint32_t slot = slab_turn(&cells->users);
+        struct user_cell *user = user_get(cells, slot);
+
+        if (!user_evictable(cells, user) || (with_devices && user->devices == SLOT_NONE)) {
+            continue;
+        }
+        if (user->used) {
+            user->used = 0;
+            continue;
+        }
+        user_drop(cells, slot);
+        return true;
+    }
+    return false;
+}
+
+static bool evict_head(struct cells *cells)
+{
+    for (uint64_t left = 2 * (uint64_t)cells->heads.fresh; left > 0; left--) {
+        const uint32_t slot = slab_turn(&cells->heads);
+        struct head_cell *head = head_get(cells, slot);
+
+        if (head->state != CELL_PRESENT || head->ticket > cells->evictable_ticket) {
+            continue;
+        }
+        if (head->used) {
+            head->used = 0;
+            continue;
+        }
+        head_drop(cells, slot);
+        return true;
+    }
+    return false;
+}
+
+/* Outcomes whose user is in the volumes can be loaded again when a repeat asks for them. */
+static bool evict_chunks(struct cells *cells)
+{
+    for (uint64_t left = cells->devices.fresh; left > 0; left--) {
+        struct device_cell *device = device_get(cells, slab_turn(&cells->devices));
+
+        if (device->user == SLOT_NONE || device->chunk == SLOT_NONE ||
+            user_get(cells, device->user)->ticket > cells->evictable_ticket) {
+            continue;
+        }
+        drop_chunks(cells, device);
+        return true;
+    }
+    return false;
+}
+
+uint32_t user_take(struct cells *cells, struct user_id id)
+{
+    uint32_t slot = slab_take(&cells->users);
+
+    if (slot == SLOT_NONE && cells->users_full_at != cells->evictable_ticket) {
+        if (evict_user(cells, false)) {
+            slot = slab_take(&cells->users);
+        } else {
+            cells->users_full_at = cells->evictable_ticket;
+        }
+    }
+    if (slot == SLOT_NONE) {
+        return SLOT_NONE;
+    }
+    struct user_cell *user = user_get(cells, slot);
+
+    user->id = id.value;
+    user->state = CELL_LOADING;
+    user->used = 1;
+    table_add(&cells->users_by_id, hash_of_user(cells, id.value), slot);
+    return slot;
+}
+
+uint32_t head_take(struct cells *cells, struct user_id user, struct conversation_id conversation)
+{
+    uint32_t slot = slab_take(&cells->heads);
+
+    if (slot == SLOT_NONE && cells->heads_full_at != cells->evictable_ticket) {
+        if (evict_head(cells)) {
+            slot = slab_take(&cells->heads);
+        } else {
+            cells->heads_full_at = cells->evictable_ticket;
+        }
+    }
+    if (slot == SLOT_NONE) {
+        return SLOT_NONE;
+    }
+    struct head_cell *head = head_get(cells, slot);
+
+    head->user = user.value;
+    head->conversation = conversation.value;
+    head->state = CELL_LOADING;
+    head->used = 1;
+    table_add(&cells->heads_by_key, hash_of_head(cells, user.value, conversation.value), slot);
+    return slot;
+}
+
+uint32_t device_take(struct cells *cells, uint32_t user_slot, struct device_id id)
+{
+    uint32_t slot = slab_take(&cells->devices);
+
+    if (slot == SLOT_NONE) {
+        struct user_cell *keep = user_get(cells, user_slot);
+        const uint32_t load = keep->load;
+
+        keep->load = UINT32_MAX; /* whoever asks for a device isn't evicted for it */
+        if (evict_user(cells, true)) {
+            slot = slab_take(&cells->devices);
+        }
+        keep->load = load;
+    }
+    if (slot == SLOT_NONE) {
+        return SLOT_NONE;
+    }
+    struct device_cell *device = device_get(cells, slot);
+    struct user_cell *user = user_get(cells, user_slot);
+
+    device->id = id.value;
+    device->user = user_slot;
+    device->next = user->devices;
+    user->devices = slot;
+    user->device_count++;
+    return slot;
+}
+
+uint32_t device_find(const struct cells *cells, const struct user_cell *user, struct device_id id)
+{
+    uint32_t slot = user->devices;
+
+    while (slot != SLOT_NONE && device_get(cells, slot)->id != id.value) {
+        slot = device_get(cells, slot)->next;
+    }
+    return slot;
+}
+
+uint32_t head_user(struct cells *cells, struct head_cell *head)
+{
+    if (head->user_slot != SLOT_NONE) {
+        struct user_cell *user = user_get(cells, head->user_slot);
+
+        /* A freed cell has a link where its id was, but its state says so. */
+        if (user->state != CELL_FREE && user->id == head->user) {
+            user->used = 1;
+            return head->user_slot;
+        }
+    }
+    head->user_slot = user_find(cells, (struct user_id){ head->user });
+    return head->user_slot;
+}
+
+/* Outcomes */
+
+static uint16_t fingerprint_of(const uint8_t nonce[NONCE_BYTES])
+{
+    /* Mixed, since a client's "random" may be a counter with zeros around it. */
+    return (uint16_t)id_mix(load_be64(nonce) ^ id_mix(load_be64(nonce + 8)));
+}
+
+static const struct kept_outcome *kept_at(const struct cells *cells,
+                                          const struct device_cell *device, uint64_t counter)
+{
+    uint32_t slot = device->chunk;
+
+    for (uint64_t i = device->last_counter / OUTCOMES_PER_CHUNK; i > counter / OUTCOMES_PER_CHUNK;
+         i--) {
+        slot = ((const struct outcome_chunk *)slab_get(&cells->chunks, slot))->next;
+    }
+    return &((const struct outcome_chunk *)slab_get(&cells->chunks, slot))
+                ->outcomes[counter % OUTCOMES_PER_CHUNK];
+}
+
+enum outcome_found outcome_find(const struct cells *cells, const struct device_cell *device,
+                                const struct nonce *nonce, const struct kept_outcome **outcome)
+{
+    const uint16_t fingerprint = fingerprint_of(nonce->bytes);
+    const uint64_t last = device->last_counter;
+    enum outcome_found found = OUTCOME_NONE;
+
+    for (uint32_t i = 0; i < OUTCOMES_KEPT && i < last; i++) {
+        const uint64_t counter = last - i;
+
+        if (device->fingerprints[counter % OUTCOMES_KEPT] != fingerprint) {
+            continue;
+        }
+        if (i >= device->kept) {
+            found = OUTCOME_UNLOADED;
+            continue;
+        }
+        const struct kept_outcome *kept = kept_at(cells, device, counter);
+
+        if (memcmp(kept->nonce, nonce->bytes, NONCE_BYTES) == 0) {
+            *outcome = kept;
+            return OUTCOME_THERE;
+        }
+    }
+    return found;
+}
+
+static uint32_t take_chunk(struct cells *cells)
+{
+    uint32_t slot = slab_take(&cells->chunks);
+
+    if (slot == SLOT_NONE && cells->chunks_full_at != cells->evictable_ticket) {
+        if (evict_chunks(cells)) {
+            slot = slab_take(&cells->chunks);
+        } else {
+            cells->chunks_full_at = cells->evictable_ticket;
+        }
+    }
+    return slot;
+}
+
+/* Whether the counter after the last begins a chunk, or finds none of its own. */
+static bool needs_chunk(const struct device_cell *device)
+{
+    return device->chunk == SLOT_NONE || (device->last_counter + 1) % OUTCOMES_PER_CHUNK == 0;
+}
+
+/* 32 outcomes touch nine chunks at most; a tenth holds none of them. */
+#define CHUNKS_PER_DEVICE_MAX (OUTCOMES_KEPT / OUTCOMES_PER_CHUNK + 1)
+
+bool outcome_reserve(struct cells *cells, const struct device_cell *device)
+{
+    if (!needs_chunk(device) || device->chunk_count == CHUNKS_PER_DEVICE_MAX ||
+        cells->chunks.count < cells->chunks.cell_max) {
+        return true;
+    }
+    const uint32_t slot = take_chunk(cells);
+
+    if (slot == SLOT_NONE) {
+        return false;
+    }
+    slab_give(&cells->chunks, slot);
+    return true;
+}
+
+/* The oldest chunk of a full list, which becomes free. */
+static void drop_oldest_chunk(struct cells *cells, struct device_cell *device)
+{
+    uint32_t *link = &device->chunk;
+    struct outcome_chunk *chunk = slab_get(&cells->chunks, *link);
+
+    while (chunk->next != SLOT_NONE) {
+        link = &chunk->next;
+        chunk = slab_get(&cells->chunks, *link);
+    }
+    slab_give(&cells->chunks, *link);
+    *link = SLOT_NONE;
+    device->chunk_count--;
+}
+
+void outcome_add(struct cells *cells, struct device_cell *device, const struct nonce *nonce,
+                 uint64_t id, uint64_t seq_or_code)
+{
+    const bool begins = needs_chunk(device);
+    const uint64_t counter = device->last_counter + 1;
+
+    if (begins) {
+        if (device->chunk_count == CHUNKS_PER_DEVICE_MAX) {
+            drop_oldest_chunk(cells, device);
+        }
+        const uint32_t slot = take_chunk(cells);
+
+        HF_ASSERT(slot != SLOT_NONE); /* it was reserved */
+        ((struct outcome_chunk *)slab_get(&cells->chunks, slot))->next = device->chunk;
+        device->chunk = slot;
+        device->chunk_count++;
+    }
+    struct outcome_chunk *chunk = slab_get(&cells->chunks, device->chunk);
+    struct kept_outcome *kept = &chunk->outcomes[counter % OUTCOMES_PER_CHUNK];
+
+    memcpy(kept->nonce, nonce->bytes, NONCE_BYTES);
+    kept->id = id;
+    kept->seq = seq_or_code;
+    device->last_counter = counter;
+    device->fingerprints[counter % OUTCOMES_KEPT] = fingerprint_of(nonce->bytes);
+    if (device->kept < OUTCOMES_KEPT) {
+        device->kept++;
+    }
+}
+
+void outcomes_set_fingerprints(struct device_cell *device, const struct outcome *outcomes,
+                               uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        device->fingerprints[outcomes[i].counter % OUTCOMES_KEPT] =
+            fingerprint_of(outcomes[i].nonce);
+    }
+}
+
+static const struct outcome *loaded_at(const struct outcome *outcomes, uint32_t count,
+                                       uint64_t counter)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (outcomes[i].counter == counter) {
+            return &outcomes[i];
+        }
+    }
+    return NULL;
+}
+
+/* Where a counter's outcome goes, at the old end of what is there. */
+static struct kept_outcome *place_older(struct cells *cells, struct device_cell *device,
+                                        uint64_t counter)
+{
+    const uint64_t first = device->last_counter / OUTCOMES_PER_CHUNK;
+    uint32_t *link = &device->chunk;
+    struct outcome_chunk *chunk = NULL;
+
+    for (uint64_t i = first; i + 1 > counter / OUTCOMES_PER_CHUNK; i--) {
+        if (*link == SLOT_NONE) {
+            const uint32_t slot = slab_take(&cells->chunks);
+
+            if (slot == SLOT_NONE) {
+                return NULL;
+            }
+            *link = slot;
+            device->chunk_count++;
+        }
+        chunk = slab_get(&cells->chunks, *link);
+        link = &chunk->next;
+        if (i == 0) {
+            break;
+        }
+    }
+    return &chunk->outcomes[counter % OUTCOMES_PER_CHUNK];
+}
+
+bool outcomes_reload(struct cells *cells, struct device_cell *device,
+                     const struct outcome *outcomes, uint32_t count)
+{
+    /* All that can be needed is made free first: an eviction on the way could be of this device. */
+    while (cells->chunks.cell_max - cells->chunks.count < CHUNKS_PER_DEVICE_MAX) {
+        if (!evict_chunks(cells)) {
+            return false;
+        }
+    }
+    while (device->kept < OUTCOMES_KEPT && device->kept < device->last_counter) {
+        const uint64_t counter = device->last_counter - device->kept;
+        const struct outcome *loaded = loaded_at(outcomes, count, counter);
+
+        if (loaded == NULL) {
+            break; /* the store never knew it: older than what is kept there */
+        }
+        struct kept_outcome *kept = place_older(cells, device, counter);
+
+        HF_ASSERT(kept != NULL);
+        memcpy(kept->nonce, loaded->nonce, NONCE_BYTES);
+        kept->id = loaded->id;
+        kept->seq = loaded->id != 0 ? loaded->seq : loaded->code;
+        device->kept++;
+    }
+    return true;
+}

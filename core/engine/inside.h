@@ -1,0 +1,122 @@
+/*
+ * inside: the engine as its own files see it.
+ *
+ * Owner    engine_open and engine_close.
+ * Thread   The engine's only.
+ * Use      Only by core/engine; others use engine.h.
+ * Errors   None: what is wrong here is ours, and asserts.
+ */
+#pragma once
+
+#include "core/engine/cells.h"
+#include "core/engine/emit.h"
+#include "core/engine/engine.h"
+#include "core/engine/inbound.h"
+#include "core/engine/loads.h"
+#include "core/engine/outbox.h"
+#include "core/engine/pending.h"
+#include "core/engine/recent.h"
+#include "core/engine/session.h"
+#include "core/engine/slab.h"
+
+/* The most that a record takes beside its body. */
+#define RECORD_REST_BYTES (RECORD_BYTES_MAX - RECORD_BODY_BYTES_MAX)
+
+struct partition_cell {
+    uint64_t last_id;
+    bool at_home;
+    /* The newest link of that source of which no inbound link tells any more. */
+    uint64_t seen_term;
+    uint64_t seen_number;
+};
+
+struct engine {
+    struct engine_config config;
+    uint64_t now_unix_ms;
+    struct engine_budget budget;
+
+    uint64_t ticket; /* the newest given */
+    uint64_t durable_ticket;
+    uint64_t flushed_ticket;
+    uint64_t flushed_lsn;
+
+    /* The append that is being written. */
+    uint8_t *append_at;
+    size_t append_room;
+    size_t append_bytes;
+
+    struct emit emit;
+    struct pendings pendings;
+    struct recent recent;
+    struct cells cells;
+
+    struct slab sessions;
+    struct table sessions_by_conn;
+    struct ready ready_sessions;
+    struct slab loads;
+    struct wait_list stalled; /* connections that wait for a place in a pool */
+    struct ready stalled_pushes;
+    struct slab requests;
+    struct ready ready_requests;
+
+    struct outbox outbox;
+    struct inbound inbound;
+    struct partition_cell *partitions;
+
+    bool flush_wanted; /* was said since the last flush */
+    struct engine_stats stats;
+};
+
+static inline struct session *session_get(const struct engine *engine, uint32_t slot)
+{
+    return slab_get(&engine->sessions, slot);
+}
+
+static inline struct load_cell *load_get(const struct engine *engine, uint32_t slot)
+{
+    return slab_get(&engine->loads, slot);
+}
+
+static inline bool engine_is_durable(const struct engine *engine, uint64_t ticket)
+{
+    return ticket <= engine->durable_ticket;
+}
+
+static inline bool engine_is_home(const struct engine *engine, struct partition_id partition)
+{
+    return engine->partitions[partition.value].at_home;
+}
+
+/* A pool is full of what isn't flushed: says so, once a flush. */
+void engine_want_flush(struct engine *engine);
+
+/*
+ * An append: begin, any records (all in one ticket, so in one batch), end. What changes with it
+ * takes the ticket that engine_next_ticket() says before the end. The caller has asked for the
+ * room first, before any number was given.
+ */
+static inline bool engine_may_append(const struct engine *engine, size_t byte_count)
+{
+    return byte_count <= engine->budget.append_bytes;
+}
+
+static inline uint64_t engine_next_ticket(const struct engine *engine)
+{
+    return engine->ticket + 1;
+}
+
+void engine_append_begin(struct engine *engine);
+/* Returns the encoded record, which stays where it is until the effects are cleared. */
+const uint8_t *engine_append(struct engine *engine, const struct record *record, size_t *bytes);
+void engine_append_end(struct engine *engine);
+
+/* Cells, wherever they come from. CELL_LOADING: a load is under way, *load says which, or is
+ * SLOT_NONE when a pool is empty (engine_want_flush was said where that helps). */
+enum cell_state engine_find_user(struct engine *engine, struct user_id id, uint32_t *user,
+                                 uint32_t *load);
+enum cell_state engine_find_head(struct engine *engine, struct user_id id,
+                                 struct conversation_id conversation, uint32_t *head,
+                                 uint32_t *load);
+
+/* Blocks a session by what engine_find_* said. */
+enum engine_result engine_block(struct engine *engine, uint32_t session, uint32_t load);

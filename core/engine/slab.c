@@ -1,0 +1,165 @@
+#include "core/engine/slab.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool slab_open(struct slab *slab, uint32_t cell_max, uint32_t cell_bytes)
+{
+    HF_ASSERT(cell_max > 0 && cell_max < UINT32_MAX && cell_bytes >= sizeof(uint32_t));
+    *slab = (struct slab){ .cell_bytes = cell_bytes, .cell_max = cell_max };
+    slab->cells = calloc((size_t)cell_max + 1, cell_bytes);
+    return slab->cells != NULL;
+}
+
+void slab_close(struct slab *slab)
+{
+    free(slab->cells);
+    slab->cells = NULL;
+}
+
+uint32_t slab_take(struct slab *slab)
+{
+    uint32_t slot = slab->free;
+
+    if (slot != SLOT_NONE) {
+        memcpy(&slab->free, slab_get(slab, slot), sizeof slab->free);
+        memset(slab_get(slab, slot), 0, sizeof slab->free);
+    } else if (slab->fresh < slab->cell_max) {
+        slot = ++slab->fresh;
+    } else {
+        return SLOT_NONE;
+    }
+    slab->count++;
+    return slot;
+}
+
+void slab_give(struct slab *slab, uint32_t slot)
+{
+    uint8_t *cell = slab_get(slab, slot);
+
+    HF_ASSERT(slot != SLOT_NONE && slab->count > 0);
+    memset(cell, 0, slab->cell_bytes);
+    memcpy(cell, &slab->free, sizeof slab->free);
+    slab->free = slot;
+    slab->count--;
+}
+
+static uint32_t power_of_two_above(uint32_t value)
+{
+    uint32_t power = 16;
+
+    while (power <= value) {
+        HF_ASSERT(power < UINT32_C(1) << 31);
+        power *= 2;
+    }
+    return power;
+}
+
+/* A fifth at least stays empty, or probes get long. */
+bool table_open(struct table *table, uint32_t max)
+{
+    const uint32_t size = power_of_two_above(max + max / 4);
+
+    *table = (struct table){ .mask = size - 1 };
+    table->entries = calloc(size, sizeof *table->entries);
+    return table->entries != NULL;
+}
+
+void table_close(struct table *table)
+{
+    free(table->entries);
+    table->entries = NULL;
+}
+
+void table_add(struct table *table, uint32_t hash, uint32_t slot)
+{
+    uint32_t at = hash;
+
+    HF_ASSERT(slot != SLOT_NONE && table->count < table->mask);
+    while (table->entries[at & table->mask].slot != SLOT_NONE) {
+        at++;
+    }
+    table->entries[at & table->mask] = (struct table_entry){ hash, slot };
+    table->count++;
+}
+
+static uint32_t find_entry(const struct table *table, uint32_t hash, uint32_t slot)
+{
+    uint32_t at = hash & table->mask;
+
+    while (table->entries[at].slot != slot) {
+        HF_ASSERT(table->entries[at].slot != SLOT_NONE);
+        at = (at + 1) & table->mask;
+    }
+    HF_ASSERT(table->entries[at].hash == hash);
+    return at;
+}
+
+/* Those behind the hole move up as far as their hashes allow, so that no tombstone is needed. */
+void table_remove(struct table *table, uint32_t hash, uint32_t slot)
+{
+    uint32_t hole = find_entry(table, hash, slot);
+    uint32_t at = hole;
+
+    for (;;) {
+        at = (at + 1) & table->mask;
+
+        const struct table_entry *entry = &table->entries[at];
+
+        if (entry->slot == SLOT_NONE) {
+            break;
+        }
+        if (((at - entry->hash) & table->mask) >= ((at - hole) & table->mask)) {
+            table->entries[hole] = *entry;
+            hole = at;
+        }
+    }
+    table->entries[hole] = (struct table_entry){ 0, SLOT_NONE };
+    table->count--;
+}
+
+void table_replace(struct table *table, uint32_t hash, uint32_t slot, uint32_t by)
+{
+    HF_ASSERT(by != SLOT_NONE);
+    table->entries[find_entry(table, hash, slot)].slot = by;
+}
+
+bool ready_open(struct ready *ready, uint32_t cell_max)
+{
+    const uint32_t size = power_of_two_above(cell_max + 1);
+
+    *ready = (struct ready){ .mask = size - 1 };
+    ready->slots = calloc(size, sizeof *ready->slots);
+    ready->flags = calloc((size_t)cell_max + 1, 1);
+    return ready->slots != NULL && ready->flags != NULL;
+}
+
+void ready_close(struct ready *ready)
+{
+    free(ready->slots);
+    free(ready->flags);
+    ready->slots = NULL;
+    ready->flags = NULL;
+}
+
+void ready_mark(struct ready *ready, uint32_t slot, uint8_t flags)
+{
+    HF_ASSERT_SLOW(slot != SLOT_NONE && (flags & READY_QUEUED) == 0);
+    if ((ready->flags[slot] & READY_QUEUED) == 0) {
+        HF_ASSERT(ready->count <= ready->mask);
+        ready->slots[(ready->first + ready->count++) & ready->mask] = slot;
+    }
+    ready->flags[slot] |= flags | READY_QUEUED;
+}
+
+bool ready_take(struct ready *ready, uint32_t *slot, uint8_t *flags)
+{
+    if (ready->count == 0) {
+        return false;
+    }
+    *slot = ready->slots[ready->first++ & ready->mask];
+    ready->count--;
+    *flags = ready->flags[*slot] & (uint8_t)~READY_QUEUED;
+    ready->flags[*slot] = 0;
+    return true;
+}
