@@ -22,6 +22,8 @@ static const uint16_t endpoint_groups[] = { MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1
 
 static const char *endpoint_alpn[] = { TLS_ALPN, NULL };
 
+static char endpoint_version[18]; /* set before any thread reads it */
+
 int tls_global_init(struct hf_error *error)
 {
     const psa_status_t status = psa_crypto_init();
@@ -30,15 +32,13 @@ int tls_global_init(struct hf_error *error)
         hf_error_set(error, EX_OSERR, 0, "mbedTLS: psa_crypto_init: %d", (int)status);
         return -1;
     }
+    mbedtls_version_get_string_full(endpoint_version);
     return 0;
 }
 
 const char *tls_library_version(void)
 {
-    static char version[18]; /* filled with the same bytes by whoever comes */
-
-    mbedtls_version_get_string_full(version);
-    return version;
+    return endpoint_version;
 }
 
 static void endpoint_error(struct hf_error *error, const char *what, int code)

@@ -34,13 +34,13 @@ enum {
     TLS_SESSION_BYTES_MAX = 4096,
     TLS_TICKETS_PER_HANDSHAKE_MAX = 4,
     TLS_HANDSHAKE_OUT_BYTES = 4096,       /* holds a whole flight of ours with a short chain */
-    TLS_HANDSHAKE_IN_BYTES_MAX = 1 << 17, /* a peer that sends more is refused */
+    TLS_HANDSHAKE_IN_BYTES_MAX = 1 << 16, /* a peer that sends more is refused */
 };
 
-/* Once a process, before any thread uses this room; again is harmless. 0 or -1. */
+/* Once a process, before any thread uses this room; again, in one thread, is harmless. 0 or -1. */
 int tls_global_init(struct hf_error *error) __attribute__((warn_unused_result));
 
-/* "Mbed TLS 3.6.6": of the library that runs. */
+/* "Mbed TLS 3.6.6": of the library that runs. After tls_global_init. */
 const char *tls_library_version(void);
 
 /* ---- server */
@@ -106,7 +106,8 @@ enum tls_handshake_status {
 struct tls_handshake_io {
     const uint8_t *in;
     size_t in_bytes;
-    size_t in_used; /* out: the rest stays with the caller: the record layer's first input */
+    size_t in_used; /* in: 0, or bytes used already; out: more. The rest stays with the caller: it
+                       is the record layer's first input */
     uint8_t *out;
     size_t out_capacity;
     size_t out_bytes; /* in: bytes already there; out: more, appended. Send them in one go */

@@ -233,6 +233,31 @@ static void other_protocols_are_refused(void **state)
     fixture_close(fixture);
 }
 
+static void flood_within_a_handshake_is_cut_off(void **state)
+{
+    static const uint8_t change_cipher_spec[] = { 20, 3, 3, 0, 1, 1 };
+    struct fixture *fixture = fixture_open((struct fixture_options){ .tickets = 1 });
+    struct link *link = calloc(1, sizeof *link);
+    size_t sent_bytes = 0;
+
+    (void)state;
+    link->client.handshake =
+        tls_handshake_connect(fixture->client, FIXTURE_NAME, NULL, 0, fixture->now_unix_ms);
+    link->server.handshake = tls_handshake_accept(fixture->server);
+    end_step(&link->client, &link->server.in, SIZE_MAX, fixture->now_unix_ms);
+    while (end_step(&link->server, &link->client.in, SIZE_MAX, fixture->now_unix_ms) !=
+           TLS_HANDSHAKE_FAILED) {
+        wire_put(&link->server.in, change_cipher_spec, sizeof change_cipher_spec);
+        sent_bytes += sizeof change_cipher_spec;
+        assert_true(sent_bytes <= TLS_HANDSHAKE_IN_BYTES_MAX);
+    }
+    print_message("%zu bytes: %s\n", sent_bytes, tls_handshake_text(link->server.handshake));
+    tls_handshake_end(link->server.handshake);
+    tls_handshake_end(link->client.handshake);
+    free(link);
+    fixture_close(fixture);
+}
+
 /* A client that doesn't like the server's certificate says so, and both know why. */
 static void refuse_certificate(struct fixture *fixture, struct tls_client *client, const char *name,
                                const char *why, const char *alert)
@@ -361,6 +386,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bytes_behind_the_client_finished_stay_with_the_caller),
     cmocka_unit_test(flight_fits_what_the_header_promises),
     cmocka_unit_test(other_protocols_are_refused),
+    cmocka_unit_test(flood_within_a_handshake_is_cut_off),
     cmocka_unit_test(untrusted_certificate_is_refused),
     cmocka_unit_test(certificate_of_another_name_is_refused),
     cmocka_unit_test(certificate_of_an_address_is_accepted),
