@@ -75,7 +75,6 @@ void flush_get_stats(const struct flush *flush, struct flush_stats *stats);
  */
 struct flush_user {
     struct user_id user;
-    uint64_t seq; /* near its first new entry; 0: none */
     uint16_t volume;
 };
 size_t flush_get_user_count(const struct flush *flush);

@@ -4,6 +4,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "store/codec.h"
 
 /*
  * Numbers that start at 1 and grow (seq, n, counter ...) are LEB128, at most 10 bytes and always
@@ -21,125 +22,12 @@
  * FLOOR    user 8, floor v
  * CURSOR   user 8, device 4, epoch v, seq v, sver v
  */
-#define VARINT_BYTES_MAX 10
-
 /* Of the encoding only: fields that don't follow from others, which few entries need. */
 #define FLAG_SENDER 0x20 /* not the user (own, refused), not the conversation (the rest) */
 #define FLAG_DEVICE 0x40 /* of somebody else's entry */
 #define FLAG_ORIGIN 0x80 /* not the entry's own (epoch, seq) */
 #define FLAGS_SEEN  (LOG_ENTRY_FLAG_OWN | LOG_ENTRY_FLAG_OUT)
 #define FLAGS_KNOWN (FLAGS_SEEN | FLAG_SENDER | FLAG_DEVICE | FLAG_ORIGIN)
-
-struct reader {
-    const uint8_t *at;
-    const uint8_t *end;
-    bool bad; /* what is read after it is 0 */
-};
-
-static const uint8_t *take(struct reader *reader, size_t byte_count)
-{
-    if (reader->bad || (size_t)(reader->end - reader->at) < byte_count) {
-        reader->bad = true;
-        return NULL;
-    }
-    const uint8_t *bytes = reader->at;
-    reader->at += byte_count;
-    return bytes;
-}
-
-static uint8_t take8(struct reader *reader)
-{
-    const uint8_t *bytes = take(reader, 1);
-    return bytes != NULL ? *bytes : 0;
-}
-
-static uint16_t take16(struct reader *reader)
-{
-    const uint8_t *bytes = take(reader, 2);
-    return bytes != NULL ? load_be16(bytes) : 0;
-}
-
-static uint32_t take32(struct reader *reader)
-{
-    const uint8_t *bytes = take(reader, 4);
-    return bytes != NULL ? load_be32(bytes) : 0;
-}
-
-static uint64_t take64(struct reader *reader)
-{
-    const uint8_t *bytes = take(reader, 8);
-    return bytes != NULL ? load_be64(bytes) : 0;
-}
-
-static void take_nonce(struct reader *reader, uint8_t nonce[RECORD_NONCE_BYTES])
-{
-    const uint8_t *bytes = take(reader, RECORD_NONCE_BYTES);
-    if (bytes != NULL) {
-        memcpy(nonce, bytes, RECORD_NONCE_BYTES);
-    }
-}
-
-static uint64_t take_varint(struct reader *reader)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < VARINT_BYTES_MAX; i++) {
-        const uint8_t byte = take8(reader);
-        const bool last = (byte & 0x80) == 0;
-        const bool overlong = last && byte == 0 && i > 0;
-        const bool overflows = i == VARINT_BYTES_MAX - 1 && byte > 1;
-
-        if (reader->bad || overlong || overflows) {
-            break;
-        }
-        value |= (uint64_t)(byte & 0x7f) << (7 * i);
-        if (last) {
-            return value;
-        }
-    }
-    reader->bad = true;
-    return 0;
-}
-
-static uint8_t *give64(uint8_t *to, uint64_t value)
-{
-    store_be64(to, value);
-    return to + 8;
-}
-
-static uint8_t *give32(uint8_t *to, uint32_t value)
-{
-    store_be32(to, value);
-    return to + 4;
-}
-
-static uint8_t *give16(uint8_t *to, uint16_t value)
-{
-    store_be16(to, value);
-    return to + 2;
-}
-
-static uint8_t *give_nonce(uint8_t *to, const uint8_t nonce[RECORD_NONCE_BYTES])
-{
-    memcpy(to, nonce, RECORD_NONCE_BYTES);
-    return to + RECORD_NONCE_BYTES;
-}
-
-static uint8_t *give_varint(uint8_t *to, uint64_t value)
-{
-    while (value >= 0x80) {
-        *to++ = (uint8_t)(value | 0x80);
-        value >>= 7;
-    }
-    *to++ = (uint8_t)value;
-    return to;
-}
-
-static size_t varint_bytes(uint64_t value)
-{
-    const unsigned bits = 64 - (unsigned)__builtin_clzll(value | 1);
-    return (bits + 6) / 7;
-}
 
 /* Who an entry's sender is when it doesn't say. */
 static uint64_t entry_usual_sender(const struct log_entry *entry)
@@ -195,52 +83,52 @@ static bool entry_valid(const struct log_entry *entry)
            entry->ref_seq < entry->seq && entry->n == 0 && entry->body_bytes == 0;
 }
 
-static void parse_entry(struct reader *reader, struct log_entry *entry)
+static void parse_entry(struct codec_reader *reader, struct log_entry *entry)
 {
-    entry->user.value = take64(reader);
-    entry->epoch = take_varint(reader);
-    entry->seq = take_varint(reader);
-    entry->id.value = take64(reader);
-    entry->conversation.value = take64(reader);
-    entry->form = take8(reader);
+    entry->user.value = codec_take64(reader);
+    entry->epoch = codec_take_varint(reader);
+    entry->seq = codec_take_varint(reader);
+    entry->id.value = codec_take64(reader);
+    entry->conversation.value = codec_take64(reader);
+    entry->form = codec_take8(reader);
 
-    const uint8_t encoded_flags = take8(reader);
+    const uint8_t encoded_flags = codec_take8(reader);
 
     entry->flags = encoded_flags & FLAGS_SEEN;
     entry->sender.value =
-        (encoded_flags & FLAG_SENDER) != 0 ? take64(reader) : entry_usual_sender(entry);
+        (encoded_flags & FLAG_SENDER) != 0 ? codec_take64(reader) : entry_usual_sender(entry);
     if ((encoded_flags & LOG_ENTRY_FLAG_OWN) != 0) {
-        entry->device.value = take32(reader);
-        entry->counter = take_varint(reader);
-        take_nonce(reader, entry->nonce);
+        entry->device.value = codec_take32(reader);
+        entry->counter = codec_take_varint(reader);
+        codec_take_bytes(reader, entry->nonce, RECORD_NONCE_BYTES);
     } else if ((encoded_flags & FLAG_DEVICE) != 0) {
-        entry->device.value = take32(reader);
+        entry->device.value = codec_take32(reader);
     }
     entry->origin = (struct origin){ entry->epoch, entry->seq };
     if ((encoded_flags & FLAG_ORIGIN) != 0) {
-        entry->origin.epoch = take_varint(reader);
-        entry->origin.seq = take_varint(reader);
+        entry->origin.epoch = codec_take_varint(reader);
+        entry->origin.seq = codec_take_varint(reader);
     }
     if (entry->form == LOG_ENTRY_MESSAGE) {
-        entry->kind = take8(reader);
-        const uint64_t back = take_varint(reader);
-        entry->n = take_varint(reader);
-        entry->cn = take_varint(reader);
+        entry->kind = codec_take8(reader);
+        const uint64_t back = codec_take_varint(reader);
+        entry->n = codec_take_varint(reader);
+        entry->cn = codec_take_varint(reader);
         if (back > entry->seq || (back == entry->seq && back != 0)) {
             reader->bad = true;
             return;
         }
         entry->prev = back == 0 ? 0 : entry->seq - back;
-        const size_t rest = reader->bad ? 0 : (size_t)(reader->end - reader->at);
+        const size_t rest = codec_left(reader);
         if (rest > RECORD_BODY_BYTES_MAX) {
             reader->bad = true;
             return;
         }
         entry->body_bytes = (uint16_t)rest;
-        entry->body = take(reader, rest);
+        entry->body = codec_take(reader, rest);
     } else {
-        entry->code = take16(reader);
-        entry->ref_seq = take_varint(reader);
+        entry->code = codec_take16(reader);
+        entry->ref_seq = codec_take_varint(reader);
     }
     /* One value, one encoding: a field that may be left out must be. */
     if (!reader->bad && ((encoded_flags & ~FLAGS_KNOWN) != 0 || !entry_valid(entry) ||
@@ -253,108 +141,106 @@ static uint8_t *encode_entry(const struct log_entry *entry, uint8_t *to)
 {
     const uint8_t flags = entry_encoded_flags(entry);
 
-    to = give64(to, entry->user.value);
-    to = give_varint(to, entry->epoch);
-    to = give_varint(to, entry->seq);
-    to = give64(to, entry->id.value);
-    to = give64(to, entry->conversation.value);
+    to = codec_give64(to, entry->user.value);
+    to = codec_give_varint(to, entry->epoch);
+    to = codec_give_varint(to, entry->seq);
+    to = codec_give64(to, entry->id.value);
+    to = codec_give64(to, entry->conversation.value);
     *to++ = entry->form;
     *to++ = flags;
     if ((flags & FLAG_SENDER) != 0) {
-        to = give64(to, entry->sender.value);
+        to = codec_give64(to, entry->sender.value);
     }
     if ((flags & LOG_ENTRY_FLAG_OWN) != 0) {
-        to = give32(to, entry->device.value);
-        to = give_varint(to, entry->counter);
-        to = give_nonce(to, entry->nonce);
+        to = codec_give32(to, entry->device.value);
+        to = codec_give_varint(to, entry->counter);
+        to = codec_give_bytes(to, entry->nonce, RECORD_NONCE_BYTES);
     } else if ((flags & FLAG_DEVICE) != 0) {
-        to = give32(to, entry->device.value);
+        to = codec_give32(to, entry->device.value);
     }
     if ((flags & FLAG_ORIGIN) != 0) {
-        to = give_varint(to, entry->origin.epoch);
-        to = give_varint(to, entry->origin.seq);
+        to = codec_give_varint(to, entry->origin.epoch);
+        to = codec_give_varint(to, entry->origin.seq);
     }
     if (entry->form == LOG_ENTRY_REFUSED) {
-        to = give16(to, entry->code);
-        return give_varint(to, entry->ref_seq);
+        to = codec_give16(to, entry->code);
+        return codec_give_varint(to, entry->ref_seq);
     }
     *to++ = entry->kind;
-    to = give_varint(to, entry->prev == 0 ? 0 : entry->seq - entry->prev);
-    to = give_varint(to, entry->n);
-    to = give_varint(to, entry->cn);
-    if (entry->body_bytes > 0) {
-        memcpy(to, entry->body, entry->body_bytes);
-    }
-    return to + entry->body_bytes;
+    to = codec_give_varint(to, entry->prev == 0 ? 0 : entry->seq - entry->prev);
+    to = codec_give_varint(to, entry->n);
+    to = codec_give_varint(to, entry->cn);
+    return codec_give_bytes(to, entry->body, entry->body_bytes);
 }
 
 static size_t entry_field_bytes(const struct log_entry *entry)
 {
     const uint8_t flags = entry_encoded_flags(entry);
-    size_t bytes = 8 + varint_bytes(entry->epoch) + varint_bytes(entry->seq) + 8 + 8 + 1 + 1;
+    size_t bytes =
+        8 + codec_varint_bytes(entry->epoch) + codec_varint_bytes(entry->seq) + 8 + 8 + 1 + 1;
 
     if ((flags & FLAG_SENDER) != 0) {
         bytes += 8;
     }
     if ((flags & LOG_ENTRY_FLAG_OWN) != 0) {
-        bytes += 4 + varint_bytes(entry->counter) + RECORD_NONCE_BYTES;
+        bytes += 4 + codec_varint_bytes(entry->counter) + RECORD_NONCE_BYTES;
     } else if ((flags & FLAG_DEVICE) != 0) {
         bytes += 4;
     }
     if ((flags & FLAG_ORIGIN) != 0) {
-        bytes += varint_bytes(entry->origin.epoch) + varint_bytes(entry->origin.seq);
+        bytes += codec_varint_bytes(entry->origin.epoch) + codec_varint_bytes(entry->origin.seq);
     }
     if (entry->form == LOG_ENTRY_REFUSED) {
-        return bytes + 2 + varint_bytes(entry->ref_seq);
+        return bytes + 2 + codec_varint_bytes(entry->ref_seq);
     }
-    return bytes + 1 + varint_bytes(entry->prev == 0 ? 0 : entry->seq - entry->prev) +
-           varint_bytes(entry->n) + varint_bytes(entry->cn) + entry->body_bytes;
+    return bytes + 1 + codec_varint_bytes(entry->prev == 0 ? 0 : entry->seq - entry->prev) +
+           codec_varint_bytes(entry->n) + codec_varint_bytes(entry->cn) + entry->body_bytes;
 }
 
-static void parse_fields(struct reader *reader, struct record *record)
+static void parse_fields(struct codec_reader *reader, struct record *record)
 {
     switch (record->type) {
     case RECORD_USER:
-        record->user.user.value = take64(reader);
-        record->user.epoch = take_varint(reader);
-        record->user.created_unix_ms = take64(reader);
+        record->user.user.value = codec_take64(reader);
+        record->user.epoch = codec_take_varint(reader);
+        record->user.created_unix_ms = codec_take64(reader);
         reader->bad |= record->user.epoch == 0;
         break;
     case RECORD_DEVICE:
-        record->device.user.value = take64(reader);
-        record->device.device.value = take32(reader);
-        record->device.generation = take32(reader);
-        record->device.created_unix_ms = take64(reader);
+        record->device.user.value = codec_take64(reader);
+        record->device.device.value = codec_take32(reader);
+        record->device.generation = codec_take32(reader);
+        record->device.created_unix_ms = codec_take64(reader);
         reader->bad |= record->device.device.value == 0;
         break;
     case RECORD_ENTRY:
         parse_entry(reader, &record->entry);
         break;
     case RECORD_REJECT:
-        record->reject.user.value = take64(reader);
-        record->reject.device.value = take32(reader);
-        record->reject.counter = take_varint(reader);
-        take_nonce(reader, record->reject.nonce);
-        record->reject.code = take16(reader);
+        record->reject.user.value = codec_take64(reader);
+        record->reject.device.value = codec_take32(reader);
+        record->reject.counter = codec_take_varint(reader);
+        codec_take_bytes(reader, record->reject.nonce, RECORD_NONCE_BYTES);
+        record->reject.code = codec_take16(reader);
         reader->bad |= record->reject.device.value == 0 || record->reject.counter == 0 ||
                        record->reject.code == 0;
         break;
     case RECORD_OUT_END:
-        record->out_end.user.value = take64(reader);
-        record->out_end.id.value = take64(reader);
+        record->out_end.user.value = codec_take64(reader);
+        record->out_end.id.value = codec_take64(reader);
         reader->bad |= record->out_end.id.value == 0;
         break;
     case RECORD_FLOOR:
-        record->floor.user.value = take64(reader);
-        record->floor.floor = take_varint(reader);
+        record->floor.user.value = codec_take64(reader);
+        record->floor.floor = codec_take_varint(reader);
         reader->bad |= record->floor.floor == 0;
         break;
     case RECORD_CURSOR:
-        record->cursor.user.value = take64(reader);
-        record->cursor.device.value = take32(reader);
-        record->cursor.epoch = take_varint(reader);
-        record->cursor.seq = take_varint(reader);
-        record->cursor.sver = take_varint(reader);
+        record->cursor.user.value = codec_take64(reader);
+        record->cursor.device.value = codec_take32(reader);
+        record->cursor.epoch = codec_take_varint(reader);
+        record->cursor.seq = codec_take_varint(reader);
+        record->cursor.sver = codec_take_varint(reader);
         reader->bad |= record->cursor.device.value == 0;
         break;
     default:
@@ -398,7 +284,7 @@ enum record_status record_parse(const uint8_t *bytes, size_t byte_count, struct 
         return RECORD_SHORT;
     }
 
-    struct reader reader = { bytes + RECORD_HEADER_BYTES, bytes + length, false };
+    struct codec_reader reader = { bytes + RECORD_HEADER_BYTES, bytes + length, false };
 
     memset(record, 0, sizeof *record);
     record->type = bytes[3];
@@ -419,21 +305,21 @@ size_t record_bytes(const struct record *record)
 {
     switch (record->type) {
     case RECORD_USER:
-        return RECORD_HEADER_BYTES + 8 + varint_bytes(record->user.epoch) + 8;
+        return RECORD_HEADER_BYTES + 8 + codec_varint_bytes(record->user.epoch) + 8;
     case RECORD_DEVICE:
         return RECORD_HEADER_BYTES + 8 + 4 + 4 + 8;
     case RECORD_ENTRY:
         return RECORD_HEADER_BYTES + entry_field_bytes(&record->entry);
     case RECORD_REJECT:
-        return RECORD_HEADER_BYTES + 8 + 4 + varint_bytes(record->reject.counter) +
+        return RECORD_HEADER_BYTES + 8 + 4 + codec_varint_bytes(record->reject.counter) +
                RECORD_NONCE_BYTES + 2;
     case RECORD_OUT_END:
         return RECORD_HEADER_BYTES + 8 + 8;
     case RECORD_FLOOR:
-        return RECORD_HEADER_BYTES + 8 + varint_bytes(record->floor.floor);
+        return RECORD_HEADER_BYTES + 8 + codec_varint_bytes(record->floor.floor);
     case RECORD_CURSOR:
-        return RECORD_HEADER_BYTES + 8 + 4 + varint_bytes(record->cursor.epoch) +
-               varint_bytes(record->cursor.seq) + varint_bytes(record->cursor.sver);
+        return RECORD_HEADER_BYTES + 8 + 4 + codec_varint_bytes(record->cursor.epoch) +
+               codec_varint_bytes(record->cursor.seq) + codec_varint_bytes(record->cursor.sver);
     }
     HF_ASSERT(record->type == 0); /* no such type */
     return 0;
@@ -444,41 +330,41 @@ static uint8_t *encode_fields(const struct record *record, uint8_t *to)
     switch (record->type) {
     case RECORD_USER:
         HF_ASSERT(record->user.epoch != 0);
-        to = give64(to, record->user.user.value);
-        to = give_varint(to, record->user.epoch);
-        return give64(to, record->user.created_unix_ms);
+        to = codec_give64(to, record->user.user.value);
+        to = codec_give_varint(to, record->user.epoch);
+        return codec_give64(to, record->user.created_unix_ms);
     case RECORD_DEVICE:
         HF_ASSERT(record->device.device.value != 0);
-        to = give64(to, record->device.user.value);
-        to = give32(to, record->device.device.value);
-        to = give32(to, record->device.generation);
-        return give64(to, record->device.created_unix_ms);
+        to = codec_give64(to, record->device.user.value);
+        to = codec_give32(to, record->device.device.value);
+        to = codec_give32(to, record->device.generation);
+        return codec_give64(to, record->device.created_unix_ms);
     case RECORD_ENTRY:
         HF_ASSERT(entry_valid(&record->entry));
         return encode_entry(&record->entry, to);
     case RECORD_REJECT:
         HF_ASSERT(record->reject.device.value != 0);
         HF_ASSERT(record->reject.counter != 0 && record->reject.code != 0);
-        to = give64(to, record->reject.user.value);
-        to = give32(to, record->reject.device.value);
-        to = give_varint(to, record->reject.counter);
-        to = give_nonce(to, record->reject.nonce);
-        return give16(to, record->reject.code);
+        to = codec_give64(to, record->reject.user.value);
+        to = codec_give32(to, record->reject.device.value);
+        to = codec_give_varint(to, record->reject.counter);
+        to = codec_give_bytes(to, record->reject.nonce, RECORD_NONCE_BYTES);
+        return codec_give16(to, record->reject.code);
     case RECORD_OUT_END:
         HF_ASSERT(record->out_end.id.value != 0);
-        to = give64(to, record->out_end.user.value);
-        return give64(to, record->out_end.id.value);
+        to = codec_give64(to, record->out_end.user.value);
+        return codec_give64(to, record->out_end.id.value);
     case RECORD_FLOOR:
         HF_ASSERT(record->floor.floor != 0);
-        to = give64(to, record->floor.user.value);
-        return give_varint(to, record->floor.floor);
+        to = codec_give64(to, record->floor.user.value);
+        return codec_give_varint(to, record->floor.floor);
     case RECORD_CURSOR:
         HF_ASSERT(record->cursor.device.value != 0);
-        to = give64(to, record->cursor.user.value);
-        to = give32(to, record->cursor.device.value);
-        to = give_varint(to, record->cursor.epoch);
-        to = give_varint(to, record->cursor.seq);
-        return give_varint(to, record->cursor.sver);
+        to = codec_give64(to, record->cursor.user.value);
+        to = codec_give32(to, record->cursor.device.value);
+        to = codec_give_varint(to, record->cursor.epoch);
+        to = codec_give_varint(to, record->cursor.seq);
+        return codec_give_varint(to, record->cursor.sver);
     }
     HF_ASSERT(record->type == 0); /* no such type */
     return to;

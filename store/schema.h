@@ -165,6 +165,8 @@ bool schema_decode_out(struct volume_bytes key, struct volume_bytes row, struct 
 bool schema_decode_identity(struct volume_bytes key, struct volume_bytes row,
                             struct schema_identity *identity);
 
+enum schema_status schema_status_of(enum volume_status status);
+
 /* What the tables say, in any transaction. */
 enum schema_status schema_get_number(struct volume_txn *txn, enum volume_table table,
                                      const struct schema_key *key, uint64_t *number);

@@ -87,8 +87,8 @@ enum volume_status volume_get(struct volume_txn *txn, enum volume_table table,
                               struct volume_bytes key, struct volume_bytes *value)
     __attribute__((warn_unused_result));
 
-/* The first key at or after `key`: each table has one place, from which next and prev go on until
- * the next call that writes there. */
+/* The first key at or after `key`. Each table has one place in a transaction, from which next and
+ * prev go on until the next get or write there. */
 enum volume_status volume_seek(struct volume_txn *txn, enum volume_table table,
                                struct volume_bytes key, struct volume_bytes *found,
                                struct volume_bytes *value) __attribute__((warn_unused_result));
@@ -104,5 +104,6 @@ enum volume_status volume_prev(struct volume_txn *txn, enum volume_table table,
                                struct volume_bytes *found, struct volume_bytes *value)
     __attribute__((warn_unused_result));
 
-/* What went wrong last, for the log: fixed text, or LMDB's. */
+/* What went wrong last, for the log: in writing, and with this reader. */
 const char *volume_text(const struct volume *volume);
+const char *volume_reader_text(const struct volume_txn *reader);

@@ -1,0 +1,38 @@
+/*
+ * apply: what a run of one user's redo records does to the tables. flush.h says why doing it again
+ * changes nothing.
+ *
+ * Owner    Of the room `store` only: the flush.
+ * Thread   The transaction's.
+ * Memory   Scratch for records_max records, from apply_open().
+ * Errors   SCHEMA_DAMAGED, and apply.text says what.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/record.h"
+#include "store/schema.h"
+#include "store/volume.h"
+
+/* A record of the run, under what it is sorted by: a conversation, a device, a message id. */
+struct apply_item {
+    uint64_t key;
+    uint32_t index;
+};
+
+struct apply {
+    struct apply_item *items;
+    uint32_t records_max;
+    uint64_t entries_dropped; /* by retention */
+    const char *text;
+};
+
+bool apply_open(struct apply *apply, uint32_t records_max);
+void apply_close(struct apply *apply);
+
+/* Records of one user, in their order. */
+enum schema_status apply_user(struct apply *apply, struct volume_txn *txn,
+                              const struct record *records, uint32_t record_count)
+    __attribute__((warn_unused_result));
