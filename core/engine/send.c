@@ -32,8 +32,7 @@ void send_answer(struct engine *engine, uint32_t slot, uint64_t counter, uint64_
         const struct message_rejected rejected = { .counter = counter,
                                                    .code = (uint16_t)code,
                                                    .retry_ms = later ? SEND_RETRY_MS : 0,
-                                                   .expected =
-                                                       code == CODE_ORDER ? seq_or_expected : 0 };
+                                                   .expected = seq_or_expected };
 
         bytes = message_encode_rejected(to, room, &rejected);
     }

@@ -74,25 +74,31 @@ void client_history(struct host_conn *conn, uint32_t request, uint64_t conversat
 
 size_t client_waiting(const struct host_conn *conn)
 {
-    return conn->out.count - conn->out.taken;
+    return conn->out.count - conn->out.taken + conn->feed.count - conn->feed.taken;
 }
 
-struct frame_view client_next(struct host_conn *conn)
+static struct frame_view take_frame(struct bytes_list *list)
 {
     struct frame_view view;
 
-    assert_true(client_waiting(conn) > 0);
+    assert_true(list->taken < list->count);
 
-    const struct bytes *frame = &conn->out.items[conn->out.taken++];
+    const struct bytes *frame = &list->items[list->taken++];
 
     assert_int_equal(frame_parse(frame->at, frame->count, &view), FRAME_OK);
     assert_int_equal(frame_bytes(&view), frame->count);
     return view;
 }
 
+struct frame_view client_next(struct host_conn *conn)
+{
+    return take_frame(&conn->out);
+}
+
 void client_skip(struct host_conn *conn)
 {
     conn->out.taken = conn->out.count;
+    conn->feed.taken = conn->feed.count;
 }
 
 struct message_accepted client_accepted(struct host_conn *conn)
@@ -139,16 +145,16 @@ struct seen_entry client_entry(struct host_conn *conn)
 {
     struct seen_entry seen;
 
-    if (reading.conn == conn && reading.frame == conn->out.taken &&
+    if (reading.conn == conn && reading.frame == conn->feed.taken &&
         entries_next(&reading.entries, &seen.seq, &seen.entry)) {
         return seen;
     }
-    const struct frame_view view = client_next(conn);
+    const struct frame_view view = take_frame(&conn->feed);
 
     assert_int_equal(view.type, FRAME_TYPE_ENTRIES);
     assert_int_equal(message_decode_entries(&view, &reading.entries), CODE_OK);
     reading.conn = conn;
-    reading.frame = conn->out.taken;
+    reading.frame = conn->feed.taken;
     assert_true(entries_next(&reading.entries, &seen.seq, &seen.entry));
     return seen;
 }

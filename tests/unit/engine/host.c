@@ -136,6 +136,7 @@ static void free_conns(struct host *host)
     for (uint32_t i = 0; i < host->conn_count; i++) {
         list_free(&host->conns[i].in);
         list_free(&host->conns[i].out);
+        list_free(&host->conns[i].feed);
         host->conns[i] = (struct host_conn){ 0 };
     }
     host->conn_count = 0;
@@ -265,7 +266,8 @@ static void take_effect(struct host *host, const struct effect *effect)
         conn = conn_of(host, effect->conn);
         assert_false(conn->closed);
         assert_true(conn->welcomed || effect->bytes[3] == FRAME_TYPE_ERROR);
-        host_list_add(&conn->out, effect->bytes, effect->byte_count);
+        host_list_add(effect->bytes[3] == FRAME_TYPE_ENTRIES ? &conn->feed : &conn->out,
+                      effect->bytes, effect->byte_count);
         conn->unsent += effect->byte_count;
         break;
     case EFFECT_WELCOME:

@@ -47,9 +47,10 @@ struct host_conn {
     struct claims claims;
     uint64_t accepted_at;
     struct welcome welcome;
-    struct bytes_list in;  /* frames from the client */
-    struct bytes_list out; /* frames to the client */
-    size_t unsent;         /* bytes given and not told as sent */
+    struct bytes_list in;   /* frames from the client */
+    struct bytes_list feed; /* ENTRIES to the client */
+    struct bytes_list out;  /* all other frames to it */
+    size_t unsent;          /* bytes given and not told as sent */
 };
 
 struct world;
@@ -126,6 +127,7 @@ void client_history(struct host_conn *conn, uint32_t request, uint64_t conversat
 
 /* The next frame to the client; fails the test when there is none. */
 struct frame_view client_next(struct host_conn *conn);
+/* Frames that the client hasn't looked at. */
 size_t client_waiting(const struct host_conn *conn);
 /* Of the next frame, which must be that. */
 struct message_accepted client_accepted(struct host_conn *conn);

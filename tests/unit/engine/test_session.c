@@ -1,5 +1,9 @@
 #include "tests/unit/engine/host.h"
 
+#include <string.h>
+
+#include "core/base/bytes.h"
+
 static const struct message_cursor nothing = { 0, 0, 0 };
 
 static struct message_cursor cursor_of(const struct host_conn *conn, uint64_t seq)
@@ -120,6 +124,343 @@ static void hello_with_known_cursor_resumes_behind_it(void **state)
     world_close(&world);
 }
 
+static void hello_beyond_the_head_resets_and_is_noted(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+
+    client_send(a, 1, 1, 5, "note");
+    world_settle(&world);
+    struct host_conn *again = host_connect(host, (struct user_id){ 5 }, 1, cursor_of(a, 2));
+
+    assert_int_equal(again->welcome.result, HELLO_RESULT_RESET);
+    assert_int_equal(host->notes[NOTE_STORE_ROLLED_BACK], 1);
+    assert_int_equal(client_entry(again).seq, 1);
+    world_close(&world);
+}
+
+static void hello_of_another_epoch_resets_without_a_note(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+
+    client_send(a, 1, 1, 5, "note");
+    world_settle(&world);
+    struct message_cursor old = cursor_of(a, 1);
+    old.epoch--;
+    struct host_conn *again = host_connect(host, (struct user_id){ 5 }, 1, old);
+
+    assert_int_equal(again->welcome.result, HELLO_RESULT_RESET);
+    assert_int_equal(host->notes[NOTE_STORE_ROLLED_BACK], 0);
+    assert_int_equal(client_entry(again).seq, 1);
+    world_close(&world);
+}
+
+static void newer_socket_replaces_the_older(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *old = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+    struct host_conn *new = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+
+    assert_true(old->closed);
+    assert_int_equal(client_error(old).code, CODE_REPLACED);
+    assert_false(new->closed);
+    assert_int_equal(host->notes[NOTE_REPLACED], 1);
+    world_close(&world);
+}
+
+static void frame_of_a_replaced_socket_is_dropped(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *old = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+    uint8_t bytes[64];
+    struct frame_view view;
+
+    host_connect(host, (struct user_id){ 5 }, 1, nothing);
+    client_send(old, 1, 1, 5, "late");
+    memcpy(bytes, old->in.items[0].at, old->in.items[0].count);
+    assert_int_equal(frame_parse(bytes, old->in.items[0].count, &view), FRAME_OK);
+    assert_int_equal(engine_on_frame(host->engine, old->ref, &view), ENGINE_CLOSED);
+    host_run(host);
+    assert_int_equal(host_count_records(host, RECORD_ENTRY, 5), 0);
+    world_close(&world);
+}
+
+static void older_socket_that_says_hello_later_is_replaced_itself(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *older = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+    struct host_conn *newer = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+
+    host_offer(host, older);
+    assert_true(older->closed);
+    assert_false(older->welcomed);
+    assert_int_equal(client_error(older).code, CODE_REPLACED);
+    assert_false(newer->closed);
+
+    /* The fence stays when the newer one goes. */
+    host_disconnect(host, newer);
+    struct host_conn *oldest = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+    oldest->accepted_at = 1;
+    host_offer(host, oldest);
+    assert_true(oldest->closed);
+    world_close(&world);
+}
+
+/* A SEND that waits for a load when its socket is fenced must not be accepted after HELLO_OK. */
+static void send_that_waits_is_dropped_by_the_fence(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *old = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+
+    client_send(old, 1, 1, 6, "waits");
+    host_offer(host, old);
+    assert_true(old->blocked);
+    struct host_conn *new = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+    host_offer(host, new);
+    world_settle(&world);
+    assert_true(new->welcomed);
+    assert_int_equal(new->welcome.last_counter, 0);
+    assert_int_equal(host_count_records(host, RECORD_ENTRY, 5), 0);
+    client_send(new, 1, 2, 5, "mine");
+    world_settle(&world);
+    assert_int_equal(client_accepted(new).counter, 1);
+    world_close(&world);
+}
+
+static void seventeenth_device_is_refused(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+
+    for (uint32_t device = 1; device <= DEVICES_PER_USER_MAX; device++) {
+        host_connect(host, (struct user_id){ 5 }, device, nothing);
+    }
+    struct host_conn *conn = host_accept(host, (struct user_id){ 5 }, 99, nothing);
+    host_offer(host, conn);
+    assert_true(conn->closed);
+    assert_int_equal(client_error(conn).code, CODE_TOO_MANY_DEVICES);
+    assert_int_equal(host_count_records(host, RECORD_DEVICE, 5), DEVICES_PER_USER_MAX);
+    world_close(&world);
+}
+
+static enum code hello_with_claims(struct host *host, struct claims claims)
+{
+    struct host_conn *conn = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+
+    conn->claims = claims;
+    host_offer(host, conn);
+    world_settle(host->world);
+    return conn->closed ? (enum code)client_error(conn).code : CODE_OK;
+}
+
+static void claims_must_name_user_device_and_generation(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    const struct claims good = { .user = { 5 }, .device = { 1 } };
+    struct claims claims = good;
+
+    claims.has_generation = true; /* a resume token of a device that isn't there */
+    claims.generation = 1;
+    assert_int_equal(hello_with_claims(host, claims), CODE_BAD_TOKEN);
+    assert_int_equal(host_count_records(host, RECORD_DEVICE, 0), 0);
+    assert_int_equal(hello_with_claims(host, good), CODE_OK);
+    assert_int_equal(hello_with_claims(host, claims), CODE_OK);
+    claims.generation = 2;
+    assert_int_equal(hello_with_claims(host, claims), CODE_BAD_TOKEN);
+    claims = good;
+    claims.user.value = 6;
+    assert_int_equal(hello_with_claims(host, claims), CODE_BAD_TOKEN);
+    claims = good;
+    claims.device.value = 2;
+    assert_int_equal(hello_with_claims(host, claims), CODE_BAD_TOKEN);
+    world_close(&world);
+}
+
+static void hello_for_a_partition_elsewhere_is_busy(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 2, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *conn = host_accept(host, world_user(&world, 1, 0), 1, nothing);
+
+    host_offer(host, conn);
+    assert_true(conn->closed);
+    assert_int_equal(client_error(conn).code, CODE_BUSY);
+    world_close(&world);
+}
+
+static void hello_under_pressure_creates_nothing(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+
+    host->budget.refuse_sends = true;
+    struct host_conn *conn = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+    host_offer(host, conn);
+    world_settle(&world);
+    assert_true(conn->closed);
+    assert_int_equal(client_error(conn).code, CODE_BUSY);
+    assert_int_equal(host->appended, 0);
+    host->budget.refuse_sends = false;
+    host_connect(host, (struct user_id){ 5 }, 1, nothing);
+    world_close(&world);
+}
+
+static void hello_whose_load_fails_is_busy(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *conn = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+
+    host->fail_loads = true;
+    host_offer(host, conn);
+    world_settle(&world);
+    assert_true(conn->closed);
+    assert_int_equal(client_error(conn).code, CODE_BUSY);
+    world_close(&world);
+}
+
+static void end_of_a_session_writes_the_cursor_if_it_moved(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+
+    client_send(a, 1, 1, 5, "note");
+    world_settle(&world);
+    client_ack(a, 1);
+    world_settle(&world);
+    host_disconnect(host, a);
+    assert_int_equal(host_count_records(host, RECORD_CURSOR, 5), 1);
+    assert_int_equal(host_last_record(host, RECORD_CURSOR, 5)->cursor.seq, 1);
+    struct host_conn *again = host_connect(host, (struct user_id){ 5 }, 1, cursor_of(a, 1));
+    host_disconnect(host, again);
+    assert_int_equal(host_count_records(host, RECORD_CURSOR, 5), 1);
+    world_close(&world);
+}
+
+static enum code error_for_frame(struct host *host, uint8_t type, size_t payload_bytes, bool *fatal)
+{
+    struct host_conn *conn = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+    uint8_t bytes[64] = { 0 };
+
+    client_skip(conn);
+    store_be24(bytes, (uint32_t)payload_bytes);
+    bytes[3] = type;
+    client_frame(conn, bytes, FRAME_HEADER_BYTES + payload_bytes);
+    world_settle(host->world);
+    *fatal = conn->closed;
+    return client_waiting(conn) > 0 ? (enum code)client_error(conn).code : CODE_OK;
+}
+
+static void hostile_frames_end_or_are_told(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    const struct {
+        uint8_t type;
+        size_t payload_bytes;
+        enum code code;
+        bool fatal;
+    } rows[] = {
+        { FRAME_TYPE_HELLO, 0, CODE_UNEXPECTED, true },
+        { FRAME_TYPE_HELLO_OK, 0, CODE_UNEXPECTED, true },
+        { FRAME_TYPE_ACCEPTED, 24, CODE_UNEXPECTED, true },
+        { FRAME_TYPE_ENTRIES, 10, CODE_UNEXPECTED, true },
+        { FRAME_TYPE_PAGE, 15, CODE_UNEXPECTED, true },
+        { FRAME_TYPE_SEND, 3, CODE_BAD_FRAME, true },
+        { FRAME_TYPE_SEND, 40, CODE_BAD_FIELD, true }, /* counter 0 */
+        { FRAME_TYPE_ACK, 3, CODE_BAD_FRAME, true },
+        { FRAME_TYPE_HISTORY, 3, CODE_BAD_FRAME, true },
+        { 99, 3, CODE_UNSUPPORTED, false },
+        { 200, 3, CODE_OK, false },
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        bool fatal;
+
+        assert_int_equal(error_for_frame(host, rows[i].type, rows[i].payload_bytes, &fatal),
+                         rows[i].code);
+        assert_int_equal(fatal, rows[i].fatal);
+    }
+    world_close(&world);
+}
+
+static void ack_beyond_what_was_sent_ends_the_connection(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+
+    client_ack(a, 1);
+    world_settle(&world);
+    assert_true(a->closed);
+    assert_int_equal(client_error(a).code, CODE_BAD_FIELD);
+    world_close(&world);
+}
+
+/* What HELLO queues behind itself is answered behind HELLO_OK, a repeat too. */
+static void sends_with_hello_are_answered_after_welcome(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+
+    client_send(a, 1, 1, 5, "one");
+    world_settle(&world);
+    struct host_conn *other = host_connect(host, (struct user_id){ 5 }, 2, nothing);
+    client_send(other, 1, 50, 5, "busy");
+    host_offer(host, other); /* the user's last append isn't durable */
+    struct host_conn *again = host_accept(host, (struct user_id){ 5 }, 1, cursor_of(a, 1));
+    client_send(again, 1, 1, 5, "one");
+    client_send(again, 2, 2, 5, "two");
+    host_offer(host, again); /* asserts in the host that no frame precedes HELLO_OK */
+    assert_false(again->welcomed);
+    world_settle(&world);
+    assert_true(again->welcomed);
+    assert_int_equal(again->welcome.last_counter, 1);
+    assert_int_equal(client_accepted(again).counter, 1);
+    assert_int_equal(client_accepted(again).counter, 2);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +468,21 @@ int main(void)
         cmocka_unit_test(welcome_waits_for_the_users_last_append),
         cmocka_unit_test(message_reaches_both_after_it_is_durable),
         cmocka_unit_test(hello_with_known_cursor_resumes_behind_it),
+        cmocka_unit_test(hello_beyond_the_head_resets_and_is_noted),
+        cmocka_unit_test(hello_of_another_epoch_resets_without_a_note),
+        cmocka_unit_test(newer_socket_replaces_the_older),
+        cmocka_unit_test(frame_of_a_replaced_socket_is_dropped),
+        cmocka_unit_test(older_socket_that_says_hello_later_is_replaced_itself),
+        cmocka_unit_test(send_that_waits_is_dropped_by_the_fence),
+        cmocka_unit_test(seventeenth_device_is_refused),
+        cmocka_unit_test(claims_must_name_user_device_and_generation),
+        cmocka_unit_test(hello_for_a_partition_elsewhere_is_busy),
+        cmocka_unit_test(hello_under_pressure_creates_nothing),
+        cmocka_unit_test(hello_whose_load_fails_is_busy),
+        cmocka_unit_test(end_of_a_session_writes_the_cursor_if_it_moved),
+        cmocka_unit_test(hostile_frames_end_or_are_told),
+        cmocka_unit_test(ack_beyond_what_was_sent_ends_the_connection),
+        cmocka_unit_test(sends_with_hello_are_answered_after_welcome),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

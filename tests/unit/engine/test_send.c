@@ -1,0 +1,452 @@
+#include "tests/unit/engine/host.h"
+
+#include <string.h>
+
+static const struct message_cursor nothing = { 0, 0, 0 };
+
+#define A UINT64_C(5)
+#define B UINT64_C(6)
+
+struct pair {
+    struct world world;
+    struct host *host;
+    struct host_conn *a;
+    struct host_conn *b;
+};
+
+static void open_pair(struct pair *pair, void (*change)(struct engine_config *config))
+{
+    world_open(&pair->world, 1, change);
+    pair->host = &pair->world.hosts[0];
+    pair->a = host_connect(pair->host, (struct user_id){ A }, 1, nothing);
+    pair->b = host_connect(pair->host, (struct user_id){ B }, 1, nothing);
+}
+
+static struct message_accepted send_accepted(struct pair *pair, uint64_t counter, uint64_t nonce)
+{
+    client_send(pair->a, counter, nonce, B, "text");
+    world_settle(&pair->world);
+
+    const struct message_accepted accepted = client_accepted(pair->a);
+
+    client_skip(pair->a);
+    client_skip(pair->b);
+    return accepted;
+}
+
+static void entries_hold_their_place_in_the_conversation(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 1);
+    client_send(pair.b, 1, 1, A, "back");
+    world_settle(&pair.world);
+    send_accepted(&pair, 2, 2);
+
+    const struct log_entry *mine = &host_last_record(pair.host, RECORD_ENTRY, A)->entry;
+    const struct log_entry *theirs = &host_last_record(pair.host, RECORD_ENTRY, B)->entry;
+
+    assert_int_equal(mine->seq, 3);
+    assert_int_equal(mine->prev, 2);
+    assert_int_equal(mine->n, 3);
+    assert_int_equal(mine->cn, 1);
+    assert_int_equal(mine->flags, LOG_ENTRY_FLAG_OWN);
+    assert_int_equal(mine->conversation.value, B);
+    assert_int_equal(theirs->prev, 2);
+    assert_int_equal(theirs->n, 3);
+    assert_int_equal(theirs->cn, 2);
+    assert_int_equal(theirs->flags, 0);
+    assert_int_equal(theirs->conversation.value, A);
+    assert_int_equal(theirs->device.value, 1);
+    assert_int_equal(theirs->origin.seq, mine->seq);
+    assert_int_equal(theirs->origin.epoch, mine->epoch);
+    assert_int_equal(theirs->id.value, mine->id.value);
+    world_close(&pair.world);
+}
+
+static void both_entries_are_in_one_ticket(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 1);
+
+    const struct kept_record *last = &pair.host->records[pair.host->record_count - 1];
+
+    assert_int_equal(last[0].record.type, RECORD_ENTRY);
+    assert_int_equal(last[-1].record.type, RECORD_ENTRY);
+    assert_int_equal(last[0].ticket, last[-1].ticket);
+    world_close(&pair.world);
+}
+
+static void message_ids_rise_whatever_the_clock_does(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    uint64_t last = send_accepted(&pair, 1, 1).id.value;
+    pair.world.now_unix_ms -= 5000;
+    for (uint64_t i = 2; i < 10; i++) {
+        const uint64_t id = send_accepted(&pair, i, i).id.value;
+
+        assert_true(id > last);
+        last = id;
+    }
+    world_close(&pair.world);
+}
+
+static void note_to_oneself_is_one_entry(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    client_send(pair.a, 1, 1, A, "note");
+    world_settle(&pair.world);
+
+    const struct log_entry *note = &host_last_record(pair.host, RECORD_ENTRY, A)->entry;
+
+    assert_int_equal(host_count_records(pair.host, RECORD_ENTRY, 0), 1);
+    assert_int_equal(note->n, 1);
+    assert_int_equal(note->cn, 0);
+    assert_int_equal(note->flags, LOG_ENTRY_FLAG_OWN);
+    assert_int_equal(client_accepted(pair.a).seq, 1);
+    world_close(&pair.world);
+}
+
+static void repeat_gets_the_same_answer_by_its_own_counter(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    const struct message_accepted first = send_accepted(&pair, 1, 11);
+    send_accepted(&pair, 2, 12);
+    const uint64_t appended = pair.host->appended;
+
+    client_send(pair.a, 1, 11, B, "text"); /* same counter */
+    client_send(pair.a, 3, 11, B, "text"); /* another */
+    world_settle(&pair.world);
+    struct message_accepted again = client_accepted(pair.a);
+    assert_int_equal(again.counter, 1);
+    assert_int_equal(again.id.value, first.id.value);
+    assert_int_equal(again.seq, first.seq);
+    again = client_accepted(pair.a);
+    assert_int_equal(again.counter, 3);
+    assert_int_equal(again.id.value, first.id.value);
+    assert_int_equal(pair.host->appended, appended);
+    send_accepted(&pair, 3, 13); /* the repeat consumed nothing */
+    world_close(&pair.world);
+}
+
+static void repeat_of_what_isnt_durable_waits(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 11);
+    client_send(pair.a, 2, 12, B, "text");
+    client_send(pair.a, 2, 12, B, "text");
+    host_offer(pair.host, pair.a);
+    assert_int_equal(pair.a->in.taken, pair.a->in.count);
+    assert_int_equal(client_waiting(pair.a), 0);
+    host_durable(pair.host);
+    assert_int_equal(client_accepted(pair.a).counter, 2);
+    assert_int_equal(client_accepted(pair.a).counter, 2);
+    world_close(&pair.world);
+}
+
+static void known_counter_with_another_nonce_is_a_conflict(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 11);
+    client_send(pair.a, 1, 99, B, "text");
+    world_settle(&pair.world);
+    assert_int_equal(client_error(pair.a).code, CODE_CONFLICT);
+    assert_true(pair.a->closed);
+    world_close(&pair.world);
+}
+
+static void counter_beyond_the_kept_outcomes_is_stale(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    for (uint64_t i = 1; i <= OUTCOMES_KEPT + 1; i++) {
+        send_accepted(&pair, i, 100 + i);
+    }
+    client_send(pair.a, 2, 102, B, "text"); /* the oldest that is kept */
+    world_settle(&pair.world);
+    assert_int_equal(client_accepted(pair.a).seq, 2);
+    client_send(pair.a, 1, 101, B, "text"); /* the 33rd */
+    world_settle(&pair.world);
+    assert_int_equal(client_error(pair.a).code, CODE_STALE);
+    assert_true(pair.a->closed);
+    world_close(&pair.world);
+}
+
+/* CONFLICT tells of a counter that may not be durable: it waits like everything else. */
+static void conflict_waits_for_what_it_tells(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 11);
+    client_send(pair.a, 2, 12, B, "text");
+    client_send(pair.a, 2, 99, B, "text");
+    host_offer(pair.host, pair.a);
+    assert_int_equal(client_waiting(pair.a), 0);
+    assert_false(pair.a->closed);
+    host_durable(pair.host);
+    assert_int_equal(client_accepted(pair.a).counter, 2);
+    assert_int_equal(client_error(pair.a).code, CODE_CONFLICT);
+    assert_true(pair.a->closed);
+    world_close(&pair.world);
+}
+
+static void gap_gets_order_and_consumes_nothing(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 11);
+    client_send(pair.a, 3, 13, B, "text");
+    world_settle(&pair.world);
+
+    const struct message_rejected rejected = client_rejected(pair.a);
+
+    assert_int_equal(rejected.code, CODE_ORDER);
+    assert_int_equal(rejected.counter, 3);
+    assert_int_equal(rejected.expected, 2);
+    send_accepted(&pair, 2, 13);
+    world_close(&pair.world);
+}
+
+static void order_waits_for_the_counter_that_it_tells(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 11);
+    client_send(pair.a, 2, 12, B, "text");
+    client_send(pair.a, 9, 19, B, "text");
+    host_offer(pair.host, pair.a);
+    assert_int_equal(client_waiting(pair.a), 0);
+    host_durable(pair.host);
+    assert_int_equal(client_accepted(pair.a).counter, 2);
+    assert_int_equal(client_rejected(pair.a).expected, 3);
+    world_close(&pair.world);
+}
+
+static void permanent_refusal_consumes_its_counter(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    client_send(pair.a, 1, 11, ID_GROUP_BIT | 9, "to a group");
+    host_offer(pair.host, pair.a);
+    assert_int_equal(client_waiting(pair.a), 0);
+    world_settle(&pair.world);
+    struct message_rejected rejected = client_rejected(pair.a);
+    assert_int_equal(rejected.code, CODE_BAD_CONVERSATION);
+    assert_int_equal(rejected.expected, 2);
+    assert_int_equal(host_count_records(pair.host, RECORD_REJECT, A), 1);
+
+    client_send(pair.a, 1, 11, ID_GROUP_BIT | 9, "to a group"); /* a repeat */
+    client_send(pair.a, 2, 12, 0, "to nobody");
+    world_settle(&pair.world);
+    assert_int_equal(client_rejected(pair.a).code, CODE_BAD_CONVERSATION);
+    assert_int_equal(client_rejected(pair.a).code, CODE_BAD_CONVERSATION);
+    assert_int_equal(host_count_records(pair.host, RECORD_REJECT, A), 2);
+    client_send_bytes(pair.a, 3, 13, B, BODY_BYTES_MAX + 1);
+    world_settle(&pair.world);
+    assert_int_equal(client_rejected(pair.a).code, CODE_BODY_TOO_LARGE);
+    send_accepted(&pair, 4, 14);
+    world_close(&pair.world);
+}
+
+static void pressure_refuses_for_now(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 11);
+    pair.host->budget.refuse_sends = true;
+    client_send(pair.a, 2, 12, B, "text");
+    world_settle(&pair.world);
+    struct message_rejected rejected = client_rejected(pair.a);
+    assert_int_equal(rejected.code, CODE_RETRY);
+    assert_int_equal(rejected.expected, 2);
+    assert_true(rejected.retry_ms > 0);
+    client_send(pair.a, 1, 11, B, "text"); /* what was answered is answered again */
+    world_settle(&pair.world);
+    assert_int_equal(client_accepted(pair.a).counter, 1);
+    pair.host->budget.refuse_sends = false;
+    send_accepted(&pair, 2, 12);
+    world_close(&pair.world);
+}
+
+static void no_number_is_given_without_journal_room(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 11);
+    const uint64_t appended = pair.host->appended;
+    pair.host->budget.append_bytes = 500;
+    client_send(pair.a, 2, 12, B, "text");
+    world_settle(&pair.world);
+    assert_int_equal(client_rejected(pair.a).code, CODE_RETRY);
+    assert_int_equal(pair.host->appended, appended);
+    world_close(&pair.world);
+}
+
+static void thirty_third_outstanding_is_refused(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    send_accepted(&pair, 1, 11);
+    for (uint64_t i = 2; i <= 34; i++) {
+        client_send(pair.a, i, 100 + i, B, "text");
+    }
+    host_offer(pair.host, pair.a);
+    assert_int_equal(pair.a->in.taken, pair.a->in.count);
+    world_settle(&pair.world);
+    for (uint64_t i = 2; i <= 33; i++) {
+        assert_int_equal(client_accepted(pair.a).counter, i);
+    }
+    const struct message_rejected rejected = client_rejected(pair.a);
+    assert_int_equal(rejected.code, CODE_RETRY);
+    assert_int_equal(rejected.counter, 34);
+    assert_int_equal(rejected.expected, 34);
+    world_close(&pair.world);
+}
+
+static void send_to_an_unreadable_head_is_refused_for_now(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    pair.host->fail_loads = true;
+    client_send(pair.a, 1, 11, B, "text");
+    world_settle(&pair.world);
+    assert_int_equal(client_rejected(pair.a).code, CODE_RETRY);
+    pair.host->fail_loads = false;
+    send_accepted(&pair, 1, 11);
+    world_close(&pair.world);
+}
+
+static void few_chunks(struct engine_config *config)
+{
+    config->outcome_chunks = 16;
+    config->pending_max = 1024;
+}
+
+/* Outcomes may leave memory: a repeat brings them back. */
+static void repeat_is_known_after_its_outcome_was_evicted(void **state)
+{
+    struct pair pair;
+    struct host_conn *others[8];
+    (void)state;
+    open_pair(&pair, few_chunks);
+    const struct message_accepted first = send_accepted(&pair, 1, 11);
+    send_accepted(&pair, 2, 12);
+    host_flush(pair.host);
+    for (uint32_t i = 0; i < 8; i++) {
+        others[i] = host_connect(pair.host, (struct user_id){ 100 + i }, 1, nothing);
+        for (uint64_t n = 1; n <= 20; n++) {
+            client_send(others[i], n, n, 100 + i, "note");
+            world_settle(&pair.world);
+            host_flush(pair.host);
+        }
+        client_skip(others[i]);
+    }
+    const size_t loads = pair.host->load_count;
+    client_send(pair.a, 1, 11, B, "text");
+    host_offer(pair.host, pair.a);
+    assert_int_equal(pair.host->load_count, loads + 1); /* its outcomes were gone */
+    world_settle(&pair.world);
+    const struct message_accepted again = client_accepted(pair.a);
+    assert_int_equal(again.id.value, first.id.value);
+    assert_int_equal(again.seq, first.seq);
+    send_accepted(&pair, 3, 13);
+    client_send(pair.a, 2, 99, B, "text");
+    world_settle(&pair.world);
+    assert_int_equal(client_error(pair.a).code, CODE_CONFLICT); /* by the fingerprint alone */
+    world_close(&pair.world);
+}
+
+static void send_is_refused_when_no_outcome_can_be_kept(void **state)
+{
+    struct pair pair;
+    uint32_t refused = 0;
+    (void)state;
+    open_pair(&pair, few_chunks);
+    for (uint32_t i = 0; i < 20; i++) {
+        struct host_conn *conn = host_connect(pair.host, (struct user_id){ 100 + i }, 1, nothing);
+
+        client_send(conn, 1, 1, 100 + i, "note");
+        world_settle(&pair.world);
+        const struct frame_view view = client_next(conn);
+        refused += view.type == FRAME_TYPE_REJECTED;
+    }
+    assert_int_equal(refused, 4);
+    assert_true(pair.host->want_flush > 0);
+    host_flush(pair.host);
+    send_accepted(&pair, 1, 11);
+    world_close(&pair.world);
+}
+
+static void outcomes_survive_a_restart(void **state)
+{
+    struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    struct message_accepted first = { 0 };
+    for (uint64_t i = 1; i <= 40; i++) {
+        const struct message_accepted accepted = send_accepted(&pair, i, 100 + i);
+
+        if (i == 9) {
+            first = accepted;
+        }
+    }
+    host_restart(pair.host);
+    pair.a = host_connect(pair.host, (struct user_id){ A }, 1, nothing);
+    assert_int_equal(pair.a->welcome.last_counter, 40);
+    client_skip(pair.a);
+    client_send(pair.a, 9, 109, B, "text");
+    world_settle(&pair.world);
+    assert_int_equal(client_accepted(pair.a).id.value, first.id.value);
+    client_send(pair.a, 8, 108, B, "text");
+    world_settle(&pair.world);
+    assert_int_equal(client_error(pair.a).code, CODE_STALE);
+    world_close(&pair.world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(entries_hold_their_place_in_the_conversation),
+        cmocka_unit_test(both_entries_are_in_one_ticket),
+        cmocka_unit_test(message_ids_rise_whatever_the_clock_does),
+        cmocka_unit_test(note_to_oneself_is_one_entry),
+        cmocka_unit_test(repeat_gets_the_same_answer_by_its_own_counter),
+        cmocka_unit_test(repeat_of_what_isnt_durable_waits),
+        cmocka_unit_test(known_counter_with_another_nonce_is_a_conflict),
+        cmocka_unit_test(counter_beyond_the_kept_outcomes_is_stale),
+        cmocka_unit_test(conflict_waits_for_what_it_tells),
+        cmocka_unit_test(gap_gets_order_and_consumes_nothing),
+        cmocka_unit_test(order_waits_for_the_counter_that_it_tells),
+        cmocka_unit_test(permanent_refusal_consumes_its_counter),
+        cmocka_unit_test(pressure_refuses_for_now),
+        cmocka_unit_test(no_number_is_given_without_journal_room),
+        cmocka_unit_test(thirty_third_outstanding_is_refused),
+        cmocka_unit_test(send_to_an_unreadable_head_is_refused_for_now),
+        cmocka_unit_test(repeat_is_known_after_its_outcome_was_evicted),
+        cmocka_unit_test(send_is_refused_when_no_outcome_can_be_kept),
+        cmocka_unit_test(outcomes_survive_a_restart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
