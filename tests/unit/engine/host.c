@@ -197,6 +197,9 @@ void host_restart(struct host *host)
         }
     }
     start(host);
+    for (uint32_t i = 0; i < host->world->host_count; i++) {
+        host_run(&host->world->hosts[i]);
+    }
 }
 
 struct user_id world_user(const struct world *world, uint32_t host, uint32_t k)
@@ -470,7 +473,7 @@ static bool settle_host(struct host *host)
     while (host_deliver_stream(host)) {
         worked = true;
     }
-    return worked;
+    return worked || host->load_count > 0;
 }
 
 void world_settle(struct world *world)
@@ -483,8 +486,5 @@ void world_settle(struct world *world)
         for (uint32_t i = 0; i < world->host_count; i++) {
             worked = settle_host(&world->hosts[i]) || worked;
         }
-    }
-    for (uint32_t i = 0; i < world->host_count; i++) {
-        assert_int_equal(world->hosts[i].streams.taken, world->hosts[i].streams.count);
     }
 }
