@@ -7,120 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/flush.h"
-#include "store/journal.h"
-#include "tests/unit/store/chat_model.h"
-#include "tests/unit/store/memory_disk.h"
-#include "tests/unit/store/scratch_volumes.h"
+#include "tests/unit/store/world.h"
 
 #define SEGMENT_BYTES ((size_t)256 * 1024)
 #define SEGMENT_COUNT 16
-#define RING_BYTES    ((size_t)128 * 1024)
-#define START_LSN     4096
-#define VOLUMES       3
-
-static const struct journal_identity identity = { 77, 3, 0 };
-
-struct world {
-    struct memory_disk disk;
-    struct journal *journal;
-    struct chat_model model;
-    struct scratch_volumes scratch;
-    uint64_t ticket;
-};
-
-static void world_init(struct world *world, uint64_t seed)
-{
-    const struct journal_config config = { identity, START_LSN, SEGMENT_BYTES, SEGMENT_COUNT,
-                                           RING_BYTES };
-    struct hf_error error = { 0 };
-
-    memset(world, 0, sizeof *world);
-    memory_disk_init(&world->disk, SEGMENT_BYTES, SEGMENT_COUNT);
-    world->journal = journal_open(&config, &error);
-    assert_non_null(world->journal);
-    chat_model_init(&world->model, seed);
-    scratch_volumes_open(&world->scratch, VOLUMES);
-}
-
-static void world_deinit(struct world *world)
-{
-    scratch_volumes_close(&world->scratch);
-    chat_model_deinit(&world->model);
-    journal_close(world->journal);
-    memory_disk_deinit(&world->disk);
-}
-
-static void append(struct world *world, const uint8_t *bytes, size_t byte_count)
-{
-    if (journal_room(world->journal) < byte_count) {
-        memory_disk_write_all(&world->disk, world->journal);
-    }
-    journal_append(world->journal, ++world->ticket, bytes, byte_count);
-    if (world->ticket % 3 == 0) {
-        memory_disk_write_all(&world->disk, world->journal);
-    }
-}
-
-static void chat(struct world *world, unsigned steps)
-{
-    uint8_t bytes[CHAT_TICKET_BYTES];
-
-    for (unsigned i = 0; i < steps; i++) {
-        append(world, bytes, chat_model_step(&world->model, bytes));
-    }
-    memory_disk_write_all(&world->disk, world->journal);
-}
-
-static struct flush *open_flush(struct world *world, uint64_t from_lsn, uint64_t upto_lsn,
-                                uint32_t slice_records, size_t memory_max)
-{
-    struct journal_span spans[SEGMENT_COUNT];
-    struct hf_error error = { 0 };
-    const struct flush_config config = {
-        .source = memory_disk_source(&world->disk),
-        .identity = identity,
-        .spans = spans,
-        .span_count = journal_get_spans(world->journal, from_lsn, upto_lsn, spans, SEGMENT_COUNT),
-        .from_lsn = from_lsn,
-        .upto_lsn = upto_lsn,
-        .volumes = world->scratch.volumes,
-        .volume_count = VOLUMES,
-        .memory_max = memory_max,
-        .slice_records = slice_records,
-    };
-    struct flush *flush = flush_open(&config, &error);
-
-    assert_non_null(flush);
-    return flush;
-}
-
-/* Steps until done, or `steps` times. */
-static enum flush_status run(struct flush *flush, unsigned steps)
-{
-    enum flush_status status = FLUSH_SLICE;
-
-    while (steps-- > 0 && status < FLUSH_DONE) {
-        status = flush_step(flush);
-    }
-    if (status > FLUSH_DONE) {
-        print_message("%s\n", flush_text(flush));
-    }
-    return status;
-}
-
-static void flush_all(struct world *world, uint32_t slice_records, size_t memory_max)
-{
-    struct journal_flush range;
-    struct flush *flush;
-
-    assert_true(journal_flush_begin(world->journal, &range));
-    assert_true(journal_flush_ready(world->journal));
-    flush = open_flush(world, range.from_lsn, range.upto_lsn, slice_records, memory_max);
-    assert_int_equal(run(flush, UINT32_MAX), FLUSH_DONE);
-    flush_close(flush);
-    journal_flush_end(world->journal);
-}
 
 static void volumes_hold_what_was_flushed(void **state)
 {
@@ -140,12 +30,12 @@ static void volumes_hold_what_was_flushed(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct world world;
 
-        world_init(&world, rows[i].seed);
+        world_init(&world, rows[i].seed, SEGMENT_BYTES, SEGMENT_COUNT);
         world.model.large_bodies = rows[i].large_bodies;
         for (int round = 0; round < 6; round++) {
-            chat(&world, 150);
-            flush_all(&world, rows[i].slice_records, rows[i].memory_max);
-            chat_model_compare(&world.model, world.scratch.volumes, VOLUMES,
+            world_chat(&world, 150);
+            world_flush(&world, rows[i].slice_records, rows[i].memory_max);
+            chat_model_compare(&world.model, world.scratch.volumes, WORLD_VOLUMES,
                                journal_durable_lsn(world.journal));
         }
         world_deinit(&world);
@@ -163,29 +53,29 @@ static void a_flush_done_again_from_any_slice_gives_the_same(void **state)
     enum flush_status status = FLUSH_SLICE;
     unsigned boundaries = 0;
 
-    world_init(&world, 5);
+    world_init(&world, 5, SEGMENT_BYTES, SEGMENT_COUNT);
     world.model.large_bodies = true;
-    chat(&world, 120);
+    world_chat(&world, 120);
     const uint64_t first_lsn = journal_durable_lsn(world.journal);
-    chat(&world, 100);
+    world_chat(&world, 100);
     const uint64_t second_lsn = journal_durable_lsn(world.journal);
-    chat(&world, 60);
+    world_chat(&world, 60);
     const uint64_t third_lsn = journal_durable_lsn(world.journal);
     for (unsigned steps = 1; status != FLUSH_DONE; steps++) {
         struct flush *flush;
 
         scratch_volumes_empty(&world.scratch);
-        flush = open_flush(&world, START_LSN, first_lsn, 2000, 0);
-        assert_int_equal(run(flush, UINT32_MAX), FLUSH_DONE);
+        flush = world_open_flush(&world, WORLD_START_LSN, first_lsn, 2000, 0);
+        assert_int_equal(world_run_flush(flush, UINT32_MAX), FLUSH_DONE);
         flush_close(flush);
-        flush = open_flush(&world, first_lsn, second_lsn, 1, 0);
-        status = run(flush, steps);
+        flush = world_open_flush(&world, first_lsn, second_lsn, 1, 0);
+        status = world_run_flush(flush, steps);
         flush_close(flush);
         /* Each volume knows what it has, so it is no matter that some have more. */
-        flush = open_flush(&world, first_lsn, third_lsn, 11, 0);
-        assert_int_equal(run(flush, UINT32_MAX), FLUSH_DONE);
+        flush = world_open_flush(&world, first_lsn, third_lsn, 11, 0);
+        assert_int_equal(world_run_flush(flush, UINT32_MAX), FLUSH_DONE);
         flush_close(flush);
-        chat_model_compare(&world.model, world.scratch.volumes, VOLUMES, third_lsn);
+        chat_model_compare(&world.model, world.scratch.volumes, WORLD_VOLUMES, third_lsn);
         boundaries++;
     }
     assert_true(boundaries > 50);
@@ -197,7 +87,7 @@ static void forget_applied(struct world *world)
 {
     const struct schema_key key = schema_key_applied();
 
-    for (int v = 0; v < VOLUMES; v++) {
+    for (int v = 0; v < WORLD_VOLUMES; v++) {
         struct volume_txn *txn;
 
         assert_int_equal(volume_write_begin(world->scratch.volumes[v], 1, 0, &txn), VOLUME_OK);
@@ -212,14 +102,14 @@ static void all_records_applied_twice_give_the_same(void **state)
     struct world world;
     struct flush *flush;
 
-    world_init(&world, 6);
+    world_init(&world, 6, SEGMENT_BYTES, SEGMENT_COUNT);
     world.model.large_bodies = true;
-    chat(&world, 400);
+    world_chat(&world, 400);
     for (int times = 0; times < 2; times++) {
-        flush = open_flush(&world, START_LSN, journal_durable_lsn(world.journal), 9, 0);
-        assert_int_equal(run(flush, UINT32_MAX), FLUSH_DONE);
+        flush = world_open_flush(&world, WORLD_START_LSN, journal_durable_lsn(world.journal), 9, 0);
+        assert_int_equal(world_run_flush(flush, UINT32_MAX), FLUSH_DONE);
         flush_close(flush);
-        chat_model_compare(&world.model, world.scratch.volumes, VOLUMES,
+        chat_model_compare(&world.model, world.scratch.volumes, WORLD_VOLUMES,
                            journal_durable_lsn(world.journal));
         forget_applied(&world);
     }
@@ -233,19 +123,19 @@ static void bad_journals_and_disks_stop_a_flush(void **state)
     struct flush *flush;
     uint64_t before;
 
-    world_init(&world, 7);
-    chat(&world, 50);
-    before = volumes_digest(world.scratch.volumes, VOLUMES);
+    world_init(&world, 7, SEGMENT_BYTES, SEGMENT_COUNT);
+    world_chat(&world, 50);
+    before = volumes_digest(world.scratch.volumes, WORLD_VOLUMES);
     world.disk.reads_until_failure = 1;
-    flush = open_flush(&world, START_LSN, journal_durable_lsn(world.journal), 5, 0);
-    assert_int_equal(run(flush, UINT32_MAX), FLUSH_BROKEN);
+    flush = world_open_flush(&world, WORLD_START_LSN, journal_durable_lsn(world.journal), 5, 0);
+    assert_int_equal(world_run_flush(flush, UINT32_MAX), FLUSH_BROKEN);
     flush_close(flush);
     world.disk.bytes[5 * 4096 + 100] ^= 1;
-    flush = open_flush(&world, START_LSN, journal_durable_lsn(world.journal), 5, 0);
-    assert_int_equal(run(flush, UINT32_MAX), FLUSH_DAMAGED);
+    flush = world_open_flush(&world, WORLD_START_LSN, journal_durable_lsn(world.journal), 5, 0);
+    assert_int_equal(world_run_flush(flush, UINT32_MAX), FLUSH_DAMAGED);
     flush_close(flush);
     /* Nothing was applied of it. */
-    assert_true(volumes_digest(world.scratch.volumes, VOLUMES) == before);
+    assert_true(volumes_digest(world.scratch.volumes, WORLD_VOLUMES) == before);
     world_deinit(&world);
 }
 
@@ -279,14 +169,14 @@ static void records_that_cannot_follow_stop_a_flush(void **state)
         uint8_t bytes[CHAT_TICKET_BYTES];
         size_t length = 0;
 
-        world_init(&world, 8);
+        world_init(&world, 8, SEGMENT_BYTES, SEGMENT_COUNT);
         for (int r = 0; r < 2; r++) {
             length += record_encode(&rows[i].records[r], bytes + length, sizeof bytes - length);
         }
-        append(&world, bytes, length);
+        world_append(&world, bytes, length);
         memory_disk_write_all(&world.disk, world.journal);
-        flush = open_flush(&world, START_LSN, journal_durable_lsn(world.journal), 5, 0);
-        if (run(flush, UINT32_MAX) != FLUSH_DAMAGED) {
+        flush = world_open_flush(&world, WORLD_START_LSN, journal_durable_lsn(world.journal), 5, 0);
+        if (world_run_flush(flush, UINT32_MAX) != FLUSH_DAMAGED) {
             fail_msg("%s", rows[i].name);
         }
         flush_close(flush);
@@ -300,14 +190,14 @@ static void users_are_listed_once_for_reading_ahead(void **state)
     struct world world;
     struct flush *flush;
     struct hf_error error;
-    struct volume_txn *readers[VOLUMES];
+    struct volume_txn *readers[WORLD_VOLUMES];
 
-    world_init(&world, 9);
-    chat(&world, 300);
-    flush = open_flush(&world, START_LSN, journal_durable_lsn(world.journal), 5, 0);
+    world_init(&world, 9, SEGMENT_BYTES, SEGMENT_COUNT);
+    world_chat(&world, 300);
+    flush = world_open_flush(&world, WORLD_START_LSN, journal_durable_lsn(world.journal), 5, 0);
     assert_int_equal(flush_step(flush), FLUSH_PLANNED);
     assert_int_equal(flush_get_user_count(flush), CHAT_USERS);
-    for (int v = 0; v < VOLUMES; v++) {
+    for (int v = 0; v < WORLD_VOLUMES; v++) {
         readers[v] = volume_reader_open(world.scratch.volumes[v], &error);
     }
     while (flush_step(flush) == FLUSH_SLICE) {
@@ -315,11 +205,12 @@ static void users_are_listed_once_for_reading_ahead(void **state)
             struct flush_user user;
 
             flush_get_user(flush, i, &user);
-            assert_int_equal(user.volume, schema_volume_of(partition_of(user.user.value), VOLUMES));
+            assert_int_equal(user.volume,
+                             schema_volume_of(partition_of(user.user.value), WORLD_VOLUMES));
             flush_touch(readers[user.volume], &user);
         }
     }
-    for (int v = 0; v < VOLUMES; v++) {
+    for (int v = 0; v < WORLD_VOLUMES; v++) {
         volume_reader_close(readers[v]);
     }
     flush_close(flush);
