@@ -391,22 +391,22 @@ static void hostile_frames_end_or_are_told(void **state)
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
     const struct {
-        uint8_t type;
         size_t payload_bytes;
         enum code code;
+        uint8_t type;
         bool fatal;
     } rows[] = {
-        { FRAME_TYPE_HELLO, 0, CODE_UNEXPECTED, true },
-        { FRAME_TYPE_HELLO_OK, 0, CODE_UNEXPECTED, true },
-        { FRAME_TYPE_ACCEPTED, 24, CODE_UNEXPECTED, true },
-        { FRAME_TYPE_ENTRIES, 10, CODE_UNEXPECTED, true },
-        { FRAME_TYPE_PAGE, 15, CODE_UNEXPECTED, true },
-        { FRAME_TYPE_SEND, 3, CODE_BAD_FRAME, true },
-        { FRAME_TYPE_SEND, 40, CODE_BAD_FIELD, true }, /* counter 0 */
-        { FRAME_TYPE_ACK, 3, CODE_BAD_FRAME, true },
-        { FRAME_TYPE_HISTORY, 3, CODE_BAD_FRAME, true },
-        { 99, 3, CODE_UNSUPPORTED, false },
-        { 200, 3, CODE_OK, false },
+        { 0, CODE_UNEXPECTED, FRAME_TYPE_HELLO, true },
+        { 0, CODE_UNEXPECTED, FRAME_TYPE_HELLO_OK, true },
+        { 24, CODE_UNEXPECTED, FRAME_TYPE_ACCEPTED, true },
+        { 10, CODE_UNEXPECTED, FRAME_TYPE_ENTRIES, true },
+        { 15, CODE_UNEXPECTED, FRAME_TYPE_PAGE, true },
+        { 3, CODE_BAD_FRAME, FRAME_TYPE_SEND, true },
+        { 40, CODE_BAD_FIELD, FRAME_TYPE_SEND, true }, /* counter 0 */
+        { 3, CODE_BAD_FRAME, FRAME_TYPE_ACK, true },
+        { 3, CODE_BAD_FRAME, FRAME_TYPE_HISTORY, true },
+        { 3, CODE_UNSUPPORTED, 99, false },
+        { 3, CODE_OK, 200, false },
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -1,0 +1,407 @@
+#include "tests/unit/engine/host.h"
+
+#include <string.h>
+
+static const struct message_cursor nothing = { 0, 0, 0 };
+
+static struct host_conn *log_in(struct host *host, uint64_t user)
+{
+    return host_connect(host, (struct user_id){ user }, 1, nothing);
+}
+
+static struct engine_stats stats_of(const struct host *host)
+{
+    struct engine_stats stats;
+
+    engine_get_stats(host->engine, &stats);
+    return stats;
+}
+
+static void eight_users(struct engine_config *config)
+{
+    config->users_max = 8;
+    config->devices_max = 8;
+    config->heads_max = 8;
+}
+
+static void users_who_left_make_room_once_flushed(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, eight_users);
+    struct host *host = &world.hosts[0];
+    for (uint64_t user = 1; user <= 40; user++) {
+        struct host_conn *conn = log_in(host, user);
+
+        client_send(conn, 1, user, user, "note");
+        world_settle(&world);
+        assert_int_equal(client_accepted(conn).seq, 1);
+        host_disconnect(host, conn);
+        world_settle(&world);
+        host_flush(host);
+    }
+    assert_int_equal(stats_of(host).users, 8);
+    assert_int_equal(host->want_flush, 0);
+    world_close(&world);
+}
+
+static void evicted_user_comes_back_whole(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, eight_users);
+    struct host *host = &world.hosts[0];
+    struct host_conn *conn = log_in(host, 100);
+    for (uint64_t i = 1; i <= 5; i++) {
+        client_send(conn, i, i, 100, "note");
+    }
+    world_settle(&world);
+    const uint64_t epoch = conn->welcome.epoch;
+    host_disconnect(host, conn);
+    world_settle(&world);
+    host_flush(host);
+    for (uint64_t user = 1; user <= 30; user++) {
+        host_disconnect(host, log_in(host, user));
+        world_settle(&world);
+        host_flush(host);
+    }
+    world.now_unix_ms += 5000;
+    conn = log_in(host, 100);
+    assert_int_equal(conn->welcome.epoch, epoch);
+    assert_int_equal(conn->welcome.head, 5);
+    assert_int_equal(conn->welcome.last_counter, 5);
+    client_send(conn, 6, 6, 100, "note");
+    world_settle(&world);
+    assert_int_equal(client_accepted(conn).seq, 6);
+    assert_int_equal(host_last_record(host, RECORD_ENTRY, 100)->entry.n, 6);
+    assert_int_equal(host_last_record(host, RECORD_ENTRY, 100)->entry.prev, 5);
+    assert_int_equal(host_count_records(host, RECORD_USER, 100), 1);
+    world_close(&world);
+}
+
+static void full_of_unflushed_users_hello_is_busy_until_a_flush(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, eight_users);
+    struct host *host = &world.hosts[0];
+    for (uint64_t user = 1; user <= 8; user++) {
+        host_disconnect(host, log_in(host, user));
+        world_settle(&world);
+    }
+    struct host_conn *conn = host_accept(host, (struct user_id){ 9 }, 1, nothing);
+    host_offer(host, conn);
+    assert_true(conn->closed);
+    assert_int_equal(client_error(conn).code, CODE_BUSY);
+    assert_int_equal(host->want_flush, 1);
+    conn = host_accept(host, (struct user_id){ 10 }, 1, nothing);
+    host_offer(host, conn);
+    assert_true(conn->closed);
+    assert_int_equal(host->want_flush, 1); /* said once */
+    host_flush(host);
+    log_in(host, 9);
+    world_close(&world);
+}
+
+static void full_of_connected_users_hello_is_busy(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, eight_users);
+    struct host *host = &world.hosts[0];
+    struct host_conn *last = NULL;
+    for (uint64_t user = 1; user <= 8; user++) {
+        last = log_in(host, user);
+    }
+    host_flush(host);
+    struct host_conn *conn = host_accept(host, (struct user_id){ 9 }, 1, nothing);
+    host_offer(host, conn);
+    assert_int_equal(client_error(conn).code, CODE_BUSY);
+    host_disconnect(host, last);
+    world_settle(&world);
+    host_flush(host);
+    log_in(host, 9);
+    world_close(&world);
+}
+
+static void full_of_unflushed_heads_send_gets_retry(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, eight_users);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = log_in(host, 5);
+    uint64_t counter = 1;
+    bool refused = false;
+
+    for (uint64_t peer = 200; peer < 220 && !refused; peer++) {
+        client_send(a, counter, counter, peer, "anybody?");
+        world_settle(&world);
+        const struct frame_view view = client_next(a);
+        refused = view.type == FRAME_TYPE_REJECTED;
+        counter += refused ? 0 : 1;
+    }
+    assert_true(refused);
+    assert_true(host->want_flush > 0);
+    host_flush(host);
+    world_settle(&world);
+    client_skip(a);
+    client_send(a, counter, counter, 5, "note");
+    world_settle(&world);
+    assert_int_equal(client_accepted(a).counter, counter);
+    world_close(&world);
+}
+
+static void two_loads(struct engine_config *config)
+{
+    config->loads_max = 2;
+}
+
+static void hellos_wait_for_a_load_to_be_free(void **state)
+{
+    struct world world;
+    struct host_conn *conns[10];
+    (void)state;
+    world_open(&world, 1, two_loads);
+    struct host *host = &world.hosts[0];
+    for (uint32_t i = 0; i < 10; i++) {
+        conns[i] = host_accept(host, (struct user_id){ 10 + i }, 1, nothing);
+        host_offer(host, conns[i]);
+        assert_true(conns[i]->blocked);
+    }
+    assert_int_equal(host->load_count, 2);
+    world_settle(&world);
+    for (uint32_t i = 0; i < 10; i++) {
+        assert_true(conns[i]->welcomed);
+    }
+    world_close(&world);
+}
+
+static void small_ring_two_loads(struct engine_config *config)
+{
+    config->loads_max = 2;
+    config->recent_bytes = 65536;
+}
+
+static void catch_ups_wait_for_a_load_to_be_free(void **state)
+{
+    struct world world;
+    struct host_conn *conns[10];
+    (void)state;
+    world_open(&world, 1, small_ring_two_loads);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = log_in(host, 5);
+    for (uint64_t i = 1; i <= 30; i++) {
+        client_send_bytes(a, i, i, 5, 5000);
+        client_ack(a, i - 1);
+        world_settle(&world);
+    }
+    for (uint32_t i = 0; i < 10; i++) {
+        conns[i] = host_connect(host, (struct user_id){ 5 }, 2 + i, nothing);
+    }
+    for (uint32_t i = 0; i < 10; i++) {
+        for (uint64_t seq = 1; seq <= 30; seq++) {
+            if (client_waiting(conns[i]) == 0) {
+                client_ack(conns[i], seq - 1);
+                world_settle(&world);
+            }
+            assert_int_equal(client_entry(conns[i]).seq, seq);
+        }
+    }
+    world_close(&world);
+}
+
+static void few_sessions(struct engine_config *config)
+{
+    config->sessions_max = 3;
+}
+
+static void connection_beyond_the_sessions_is_busy(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, few_sessions);
+    struct host *host = &world.hosts[0];
+    for (uint64_t user = 1; user <= 3; user++) {
+        log_in(host, user);
+    }
+    struct host_conn *conn = host_accept(host, (struct user_id){ 9 }, 1, nothing);
+    host_offer(host, conn);
+    assert_int_equal(client_error(conn).code, CODE_BUSY);
+    assert_true(conn->closed);
+    host_disconnect(host, &host->conns[0]);
+    log_in(host, 9);
+    world_close(&world);
+}
+
+static void pending_256(struct engine_config *config)
+{
+    config->pending_max = 256;
+}
+
+static void input_waits_while_answers_wait_for_the_disk(void **state)
+{
+    struct world world;
+    struct host_conn *conns[20];
+    (void)state;
+    world_open(&world, 1, pending_256);
+    struct host *host = &world.hosts[0];
+    for (uint32_t i = 0; i < 20; i++) {
+        conns[i] = log_in(host, 10 + i);
+        client_send(conns[i], 1, 1, 10 + i, "note");
+        world_settle(&world);
+    }
+    for (uint32_t i = 0; i < 20; i++) {
+        for (uint64_t n = 2; n <= 30; n++) {
+            client_send(conns[i], n, n, 10 + i, "note");
+        }
+    }
+    for (uint32_t i = 0; i < 20; i++) {
+        host_offer(host, conns[i]);
+    }
+    assert_true(conns[19]->blocked);
+    assert_true(stats_of(host).pending <= 256);
+    world_settle(&world);
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_int_equal(host_count_records(host, RECORD_ENTRY, 10 + i), 30);
+    }
+    world_close(&world);
+}
+
+/* Partitions */
+
+static void partition_that_goes_takes_its_sessions_along(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = log_in(host, 5);
+    struct host_conn *b = log_in(host, 6);
+    client_send(a, 1, 1, 6, "text");
+    client_send(b, 1, 2, 5, "text");
+    world_settle(&world);
+    client_skip(a);
+    client_skip(b);
+    engine_on_partition_close(host->engine, partition_of(5));
+    host_run(host);
+    assert_true(a->closed);
+    assert_int_equal(client_error(a).code, CODE_GOING_AWAY);
+    assert_false(b->closed);
+
+    /* A message for it waits in the outbox. */
+    client_send(b, 2, 3, 5, "later");
+    world_settle(&world);
+    assert_int_equal(client_accepted(b).counter, 2);
+    assert_int_equal(stats_of(host).outs, 1);
+    struct host_conn *again = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+    host_offer(host, again);
+    assert_int_equal(client_error(again).code, CODE_BUSY);
+
+    /* It comes back: so does its user, from the volume, and the message arrives. */
+    host_flush(host);
+    engine_on_partition_open(host->engine, partition_of(5), (struct message_id){ 1 }, NULL, 0);
+    engine_on_link_down(host->engine, partition_of(5));
+    host_run(host);
+    world_settle(&world);
+    again = log_in(host, 5);
+    assert_int_equal(again->welcome.head, 3);
+    assert_int_equal(stats_of(host).outs, 0);
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        assert_int_equal(client_entry(again).seq, seq);
+    }
+    world_close(&world);
+}
+
+/* What was durable and not yet told when a partition went is told to those who stay. */
+static void partition_that_goes_leaves_others_their_news(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = log_in(host, 5);
+    struct host_conn *b = log_in(host, 6);
+    client_send(a, 1, 1, 6, "one");
+    world_settle(&world);
+    client_skip(b);
+    client_send(a, 2, 2, 6, "two");
+    host_offer(host, a);
+    host->durable = host->appended;
+    engine_on_durable(host->engine, host->durable);
+    engine_on_partition_close(host->engine, partition_of(5));
+    host_run(host);
+    assert_true(a->closed);
+    assert_int_equal(client_entry(b).seq, 2);
+    world_close(&world);
+}
+
+static void hello_that_waits_when_its_partition_goes_is_busy(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *conn = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+    host_offer(host, conn);
+    assert_true(conn->blocked);
+    engine_on_partition_close(host->engine, partition_of(5));
+    host_run(host);
+    assert_true(conn->unblocked);
+    host_offer(host, conn);
+    assert_int_equal(client_error(conn).code, CODE_BUSY);
+    world_settle(&world); /* the answer to nobody */
+    world_close(&world);
+}
+
+/* The same events give the same effects, byte for byte. */
+static void same_events_give_same_records(void **state)
+{
+    struct world worlds[2];
+    (void)state;
+    for (int w = 0; w < 2; w++) {
+        world_open(&worlds[w], 1, eight_users);
+        struct host *host = &worlds[w].hosts[0];
+        for (uint64_t i = 0; i < 40; i++) {
+            struct host_conn *conn = log_in(host, 1 + i % 6);
+
+            client_send(conn, conn->welcome.last_counter + 1, i, 1 + (i * 7) % 9, "text");
+            world_settle(&worlds[w]);
+            host_disconnect(host, conn);
+            world_settle(&worlds[w]);
+            if (i % 5 == 0) {
+                host_flush(host);
+            }
+        }
+    }
+    assert_int_equal(worlds[0].hosts[0].record_count, worlds[1].hosts[0].record_count);
+    for (size_t i = 0; i < worlds[0].hosts[0].record_count; i++) {
+        const struct bytes *one = &worlds[0].hosts[0].records[i].bytes;
+        const struct bytes *two = &worlds[1].hosts[0].records[i].bytes;
+
+        assert_int_equal(one->count, two->count);
+        assert_memory_equal(one->at, two->at, one->count);
+    }
+    world_close(&worlds[0]);
+    world_close(&worlds[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(users_who_left_make_room_once_flushed),
+        cmocka_unit_test(evicted_user_comes_back_whole),
+        cmocka_unit_test(full_of_unflushed_users_hello_is_busy_until_a_flush),
+        cmocka_unit_test(full_of_connected_users_hello_is_busy),
+        cmocka_unit_test(full_of_unflushed_heads_send_gets_retry),
+        cmocka_unit_test(hellos_wait_for_a_load_to_be_free),
+        cmocka_unit_test(catch_ups_wait_for_a_load_to_be_free),
+        cmocka_unit_test(connection_beyond_the_sessions_is_busy),
+        cmocka_unit_test(input_waits_while_answers_wait_for_the_disk),
+        cmocka_unit_test(partition_that_goes_takes_its_sessions_along),
+        cmocka_unit_test(partition_that_goes_leaves_others_their_news),
+        cmocka_unit_test(hello_that_waits_when_its_partition_goes_is_busy),
+        cmocka_unit_test(same_events_give_same_records),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,109 @@
+#include "core/engine/slab.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/base/ids.h"
+
+struct cell {
+    uint64_t key;
+    uint64_t more;
+};
+
+static void slots_are_given_once_and_used_again(void **state)
+{
+    struct slab slab;
+    uint32_t slots[3];
+    (void)state;
+    assert_true(slab_open(&slab, 3, sizeof(struct cell)));
+    for (int i = 0; i < 3; i++) {
+        slots[i] = slab_take(&slab);
+        assert_int_equal(slots[i], i + 1);
+    }
+    assert_int_equal(slab_take(&slab), SLOT_NONE);
+    ((struct cell *)slab_get(&slab, 2))->more = 7;
+    slab_give(&slab, 2);
+    assert_int_equal(slab.count, 2);
+    assert_int_equal(slab_take(&slab), 2);
+    assert_int_equal(((struct cell *)slab_get(&slab, 2))->key, 0);
+    assert_int_equal(((struct cell *)slab_get(&slab, 2))->more, 0);
+    slab_close(&slab);
+}
+
+#define TABLE_KEYS 200
+
+/* Against an array of flags, with few hashes so that runs are long and wrap round. */
+static void table_finds_what_is_there_and_only_that(void **state)
+{
+    struct table table;
+    bool there[TABLE_KEYS + 1] = { false };
+    uint64_t random = 1;
+    (void)state;
+    assert_true(table_open(&table, TABLE_KEYS));
+    for (int step = 0; step < 20000; step++) {
+        random = id_mix(random + 1);
+        const uint32_t slot = (uint32_t)(random % TABLE_KEYS) + 1;
+        const uint32_t hash = UINT32_MAX - slot % 13;
+
+        if (there[slot]) {
+            table_remove(&table, hash, slot);
+        } else {
+            table_add(&table, hash, slot);
+        }
+        there[slot] = !there[slot];
+        if (step % 50 != 0) {
+            continue;
+        }
+        bool found[TABLE_KEYS + 1] = { false };
+        for (uint32_t h = 0; h < 13; h++) {
+            uint32_t at = UINT32_MAX - h;
+            uint32_t next;
+
+            while ((next = table_next(&table, UINT32_MAX - h, &at)) != SLOT_NONE) {
+                assert_false(found[next]);
+                found[next] = true;
+            }
+        }
+        assert_memory_equal(found, there, sizeof there);
+    }
+    table_close(&table);
+}
+
+static void ready_gives_each_once_in_order(void **state)
+{
+    struct ready ready;
+    uint32_t slot;
+    uint8_t flags;
+    (void)state;
+    assert_true(ready_open(&ready, 5));
+    ready_mark(&ready, 3, 1);
+    ready_mark(&ready, 1, 2);
+    ready_mark(&ready, 3, 4);
+    assert_true(ready_take(&ready, &slot, &flags));
+    assert_int_equal(slot, 3);
+    assert_int_equal(flags, 5);
+    ready_forget(&ready, 1);
+    assert_true(ready_take(&ready, &slot, &flags));
+    assert_int_equal(slot, 1);
+    assert_int_equal(flags, 0);
+    assert_false(ready_take(&ready, &slot, &flags));
+    for (int i = 0; i < 100; i++) {
+        ready_mark(&ready, 1 + (uint32_t)i % 5, 1);
+        ready_mark(&ready, 1 + (uint32_t)(i + 1) % 5, 1);
+        assert_true(ready_take(&ready, &slot, &flags));
+    }
+    ready_close(&ready);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slots_are_given_once_and_used_again),
+        cmocka_unit_test(table_finds_what_is_there_and_only_that),
+        cmocka_unit_test(ready_gives_each_once_in_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

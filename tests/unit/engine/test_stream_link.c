@@ -1,0 +1,441 @@
+#include "tests/unit/engine/two_homes.h"
+
+#include <string.h>
+
+static const struct message_cursor nothing = { 0, 0, 0 };
+
+static void restarted_source_sends_all_again_in_order(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    for (uint64_t i = 1; i <= 5; i++) {
+        client_send(two.ca, i, 10 + i, i % 2 == 0 ? two.c.value : two.b.value, "text");
+    }
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb);
+    host_durable(two.hb);
+    /* The acknowledgement is lost with the source. */
+    host_restart(two.ha);
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 5);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 3);
+    assert_int_equal(host_count_records(two.ha, RECORD_ENTRY, two.a.value), 5 + 2);
+    two_close(&two);
+}
+
+static void restarted_receiver_takes_each_message_once(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    for (uint64_t i = 1; i <= 4; i++) {
+        client_send(two.ca, i, 10 + i, two.b.value, "text");
+    }
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb);
+    host_durable(two.hb); /* they are in its log, its answer is lost */
+    two.ha->streams.taken = two.ha->streams.count;
+    host_restart(two.hb);
+    world_settle(&two.world);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 4);
+    assert_int_equal(two_ended(&two), 4);
+
+    /* And what it had not made durable comes again. */
+    client_send(two.ca, 5, 15, two.b.value, "text");
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb);
+    host_restart(two.hb);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 4);
+    world_settle(&two.world);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 5);
+    two_close(&two);
+}
+
+/* A repeat is acknowledged when what it repeats is durable, not before. */
+static void repeat_of_an_undurable_entry_is_acknowledged_later(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.b.value, "text");
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb);
+    engine_on_link_down(two.ha->engine, partition_of(two.b.value));
+    host_run(two.ha);
+    assert_int_equal(two.hb->streams.count, 2);
+    host_deliver_all(two.hb);
+    assert_int_equal(two.ha->streams.count, 0);
+    host_durable(two.hb);
+    assert_true(two.ha->streams.count > 0);
+    world_settle(&two.world);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 1);
+    assert_int_equal(two_ended(&two), 1);
+    two_close(&two);
+}
+
+/* An outcome of a link that isn't in use any more counts for nothing. */
+static void outcome_of_an_old_link_is_ignored(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    client_send(two.ca, 1, 11, two.b.value, "text");
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb);
+    host_durable(two.hb);
+    host_expect_ack(two.ha, 1, "R1");
+    engine_on_link_down(two.ha->engine, partition_of(two.b.value));
+    host_run(two.ha);
+    two_log_in_b(&two); /* settles: the old refusal is delivered first */
+    assert_int_equal(host_count_records(two.ha, RECORD_ENTRY, two.a.value), 1);
+    assert_int_equal(client_entry(two.cb).seq, 1);
+    assert_int_equal(two_ended(&two), 1);
+    two_close(&two);
+}
+
+static void frame_of_an_old_link_is_not_read(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    client_send(two.ca, 1, 11, two.b.value, "text");
+    two_offer_and_send(&two);
+    const struct bytes first = two.hb->streams.items[0];
+    engine_on_link_down(two.ha->engine, partition_of(two.b.value));
+    host_run(two.ha);
+    assert_int_equal(two.hb->streams.count, 2);
+    two.hb->streams.taken = 1; /* the newer one overtakes */
+    host_deliver_all(two.hb);
+    host_durable(two.hb);
+    host_expect_ack(two.ha, 1, "R1");
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 1);
+    two_log_in_b(&two);
+    host_list_add(&two.hb->streams, first.at, first.count);
+    world_settle(&two.world);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 0);
+    two_close(&two);
+}
+
+static void gap_ends_the_link_and_everything_comes_again(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.b.value, "one");
+    two_offer_and_send(&two);
+    client_send(two.ca, 2, 12, two.b.value, "two");
+    two_offer_and_send(&two);
+    assert_int_equal(two.hb->streams.count, 2);
+    two.hb->streams.taken = 1; /* the first is lost */
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 2);
+    assert_memory_equal(client_entry(two.cb).entry.message.body.bytes, "one", 3);
+    assert_memory_equal(client_entry(two.cb).entry.message.body.bytes, "two", 3);
+    assert_int_equal(client_waiting(two.cb), 0);
+    two_close(&two);
+}
+
+static void few_links(struct engine_config *config)
+{
+    config->links_max = 4;
+}
+
+static void receiver_forgets_idle_links_and_goes_on(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, few_links);
+    two_log_in_b(&two);
+    for (uint32_t k = 0; k < 12; k++) {
+        const struct user_id user = world_user(&two.world, 0, 10 + k);
+        struct host_conn *conn = host_connect(two.ha, user, 1, nothing);
+
+        client_send(conn, 1, 1, two.b.value, "text");
+        client_send(conn, 2, 2, two.b.value, "text");
+        world_settle(&two.world);
+        assert_int_equal(client_accepted(conn).counter, 1);
+        assert_int_equal(client_accepted(conn).counter, 2);
+        host_disconnect(two.ha, conn);
+    }
+    for (uint64_t seq = 1; seq <= 24; seq++) {
+        assert_int_equal(client_entry(two.cb).seq, seq);
+    }
+    two_close(&two);
+}
+
+static void quota_of_2(struct engine_config *config)
+{
+    config->out_quota = 2;
+}
+
+static void destination_over_its_quota_is_full(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, quota_of_2);
+    two_log_in_b(&two);
+    for (uint64_t i = 1; i <= 3; i++) {
+        client_send(two.ca, i, 10 + i, two.b.value, "text");
+    }
+    two_offer_and_send(&two);
+    client_accepted(two.ca);
+    client_accepted(two.ca);
+    struct message_rejected rejected = client_rejected(two.ca);
+    assert_int_equal(rejected.code, CODE_FULL);
+    assert_int_equal(rejected.expected, 3);
+    world_settle(&two.world);
+    client_send(two.ca, 3, 13, two.b.value, "text");
+    world_settle(&two.world);
+    client_accepted(two.ca);
+    two_close(&two);
+}
+
+static void link_window_bounds_what_is_outstanding(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    for (uint64_t i = 1; i <= 8; i++) {
+        client_send_bytes(two.ca, i, 10 + i, two.b.value, 14000);
+    }
+    two_offer_and_send(&two);
+    size_t bytes = 0;
+    for (size_t i = 0; i < two.hb->streams.count; i++) {
+        bytes += two.hb->streams.items[i].count;
+    }
+    assert_true(bytes <= 65536 + 1000 && bytes > 50000);
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 8);
+    for (uint64_t seq = 1; seq <= 4; seq++) {
+        assert_int_equal(client_entry(two.cb).seq, seq);
+    }
+    two_close(&two);
+}
+
+static void small_ring(struct engine_config *config)
+{
+    config->recent_bytes = 65536;
+}
+
+/* A record whose entry has left the ring is loaded, in its place. */
+static void old_stream_record_is_loaded(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, small_ring);
+    two_log_in_b(&two);
+    for (uint64_t i = 1; i <= 20; i++) {
+        client_send_bytes(two.ca, i, 10 + i, two.b.value, 9000);
+    }
+    two_offer_and_send(&two);
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 20);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 20);
+    two_close(&two);
+}
+
+static void load_of_a_stream_record_that_fails_is_tried_later(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.b.value, "text");
+    two_offer_and_send(&two);
+    two.hb->streams.taken = two.hb->streams.count;
+    host_restart(two.ha);
+    two.ha->fail_loads = true;
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 0);
+    two.ha->fail_loads = false;
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 0);
+    two.world.now_unix_ms += 1500;
+    host_run(two.ha);
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 1);
+    two_close(&two);
+}
+
+static void keep_64(struct engine_config *config)
+{
+    config->retention_count = 64;
+}
+
+static void floor_stays_below_what_a_stream_record_needs(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, keep_64);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.b.value, "waits");
+    two_offer_and_send(&two);
+    const struct bytes_list held = two.hb->streams;
+    memset(&two.hb->streams, 0, sizeof two.hb->streams);
+    for (uint64_t i = 2; i <= 400; i++) {
+        client_send(two.ca, i, 10 + i, two.a.value, "note");
+        world_settle(&two.world);
+    }
+    assert_int_equal(host_count_records(two.ha, RECORD_FLOOR, two.a.value), 0);
+    two.hb->streams = held;
+    world_settle(&two.world);
+    client_send(two.ca, 401, 9999, two.a.value, "note");
+    world_settle(&two.world);
+    assert_int_equal(host_last_record(two.ha, RECORD_FLOOR, two.a.value)->floor.floor, 401 - 63);
+    two_close(&two);
+}
+
+/* What is still on its way to a destination isn't overtaken by the short cut. */
+static void short_cut_waits_for_what_is_outstanding(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *a = host_connect(host, (struct user_id){ 5 }, 1, nothing);
+    client_send(a, 1, 11, 6, "first");
+    for (int i = 0; i < 4; i++) {
+        host_offer(host, a);
+        host_answer_loads(host);
+    }
+    host_durable(host); /* its stream record is on its way to this very host */
+    struct host_conn *b = host_accept(host, (struct user_id){ 6 }, 1, nothing);
+    host_offer(host, b);
+    host_answer_loads(host);
+    host_offer(host, b);
+    client_send(a, 2, 12, 6, "second");
+    host_offer(host, a);
+    assert_true((host_last_record(host, RECORD_ENTRY, 5)->entry.flags & LOG_ENTRY_FLAG_OUT) != 0);
+    world_settle(&world);
+    assert_memory_equal(client_entry(b).entry.message.body.bytes, "first", 5);
+    assert_memory_equal(client_entry(b).entry.message.body.bytes, "second", 6);
+    client_send(a, 3, 13, 6, "third");
+    world_settle(&world);
+    assert_int_equal(host_last_record(host, RECORD_ENTRY, 5)->entry.flags, LOG_ENTRY_FLAG_OWN);
+    assert_memory_equal(client_entry(b).entry.message.body.bytes, "third", 5);
+    world_close(&world);
+}
+
+static void hostile_stream_frames_change_nothing(void **state)
+{
+    struct two two;
+    uint8_t bytes[512] = { 0 };
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.b.value, "text");
+    two_offer_and_send(&two);
+    const struct bytes good = two.hb->streams.items[0];
+    const size_t records = two.hb->record_count;
+
+    assert_true(good.count < sizeof bytes);
+    for (size_t cut = 0; cut < good.count; cut++) {
+        assert_int_equal(engine_on_stream(two.hb->engine, good.at, cut), ENGINE_TAKEN);
+        host_run(two.hb);
+    }
+    memcpy(bytes, good.at, good.count);
+    bytes[0] = 9; /* no kind */
+    assert_int_equal(engine_on_stream(two.hb->engine, bytes, good.count), ENGINE_TAKEN);
+    memcpy(bytes, good.at, good.count);
+    bytes[STREAM_RECORDS_BYTES + 39] ^= 1; /* a sender of another partition */
+    assert_int_equal(engine_on_stream(two.hb->engine, bytes, good.count), ENGINE_TAKEN);
+    host_run(two.hb);
+    assert_int_equal(two.hb->record_count, records);
+    assert_int_equal(two.ha->streams.count, 0);
+
+    /* An acknowledgement of what was never sent. */
+    struct stream_builder builder;
+    struct stream_header header;
+    assert_true(stream_decode_header(good.at, good.count, &header));
+    stream_ack_begin(&builder, bytes, 1000, &header, 5);
+    host_begin_turn(two.ha);
+    assert_int_equal(engine_on_stream(two.ha->engine, bytes, stream_ack_end(&builder)),
+                     ENGINE_TAKEN);
+    host_run(two.ha);
+    assert_int_equal(two_ended(&two), 0);
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 1);
+    two_close(&two);
+}
+
+static void few_heads(struct engine_config *config)
+{
+    config->heads_max = 8;
+    config->users_max = 8;
+    config->loads_max = 4;
+}
+
+/* A full pool holds a stream up until a flush, and loses nothing. */
+static void stream_waits_for_a_flush_when_pools_are_full(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, few_heads);
+    two_log_in_b(&two);
+    uint64_t sent = 0;
+    for (uint32_t k = 0; k < 20; k++) {
+        const struct user_id user = world_user(&two.world, 0, 20 + k);
+        struct host_conn *conn = host_connect(two.ha, user, 1, nothing);
+
+        client_send(conn, 1, 1, two.b.value, "text");
+        for (int i = 0; i < 6; i++) {
+            host_offer(two.ha, conn);
+            host_answer_loads(two.ha);
+            host_durable(two.ha);
+            host_flush(two.ha);
+        }
+        assert_int_equal(client_accepted(conn).counter, 1);
+        host_disconnect(two.ha, conn);
+        host_durable(two.ha);
+        host_flush(two.ha);
+        sent++;
+    }
+    for (int i = 0; i < 400 && two_ended(&two) + 19 < sent; i++) {
+        host_deliver_stream(two.hb);
+        host_answer_loads(two.hb);
+        host_durable(two.hb);
+        host_flush(two.hb);
+    }
+    for (int i = 0; i < 400; i++) {
+        host_deliver_stream(two.hb);
+        host_deliver_stream(two.ha);
+        host_answer_loads(two.hb);
+        host_answer_loads(two.ha);
+        host_durable(two.hb);
+        host_durable(two.ha);
+        host_flush(two.hb);
+        host_flush(two.ha);
+    }
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), sent);
+    assert_int_equal(host_count_records(two.ha, RECORD_OUT_END, 0), sent);
+    two_close(&two);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(restarted_source_sends_all_again_in_order),
+        cmocka_unit_test(restarted_receiver_takes_each_message_once),
+        cmocka_unit_test(repeat_of_an_undurable_entry_is_acknowledged_later),
+        cmocka_unit_test(outcome_of_an_old_link_is_ignored),
+        cmocka_unit_test(frame_of_an_old_link_is_not_read),
+        cmocka_unit_test(gap_ends_the_link_and_everything_comes_again),
+        cmocka_unit_test(receiver_forgets_idle_links_and_goes_on),
+        cmocka_unit_test(destination_over_its_quota_is_full),
+        cmocka_unit_test(link_window_bounds_what_is_outstanding),
+        cmocka_unit_test(old_stream_record_is_loaded),
+        cmocka_unit_test(load_of_a_stream_record_that_fails_is_tried_later),
+        cmocka_unit_test(floor_stays_below_what_a_stream_record_needs),
+        cmocka_unit_test(short_cut_waits_for_what_is_outstanding),
+        cmocka_unit_test(hostile_stream_frames_change_nothing),
+        cmocka_unit_test(stream_waits_for_a_flush_when_pools_are_full),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
