@@ -145,6 +145,23 @@ static enum link_next frame_from_plain(struct link_pools *pools, struct link *li
     return LINK_NEXT_NONE;
 }
 
+/*
+ * Several records were kept, and the last isn't whole: its rest is among what was received. It
+ * moves to the front of its cell, where no plaintext lies any more, and is completed there.
+ */
+static bool go_on_in_received(struct link_pools *pools, struct link *link, struct link_input *input)
+{
+    HF_ASSERT(input->plain_bytes == 0);
+    memmove(cells_bytes(pools->cells, link->cipher), input->cipher, input->cipher_bytes);
+    link->cipher_bytes = (uint16_t)input->cipher_bytes;
+    if (!complete_kept_record(pools, link, &input->received_, &input->received_bytes_)) {
+        return false;
+    }
+    input->cipher = cells_bytes(pools->cells, link->cipher);
+    input->cipher_bytes = link->cipher_bytes;
+    return true;
+}
+
 /* NONE: no whole record is left; else plaintext was found (FRAME, in a manner of speaking). */
 static enum link_next open_next_record(struct link_pools *pools, struct link *link,
                                        struct link_input *input, struct tls_opened *opened)
@@ -161,7 +178,13 @@ static enum link_next open_next_record(struct link_pools *pools, struct link *li
         }
         tls_record_open(pools->tls, &link->keys, input->cipher, input->cipher_bytes, opened);
         if (opened->result == TLS_OPEN_MORE) {
-            return LINK_NEXT_NONE;
+            if (input->received_bytes_ == 0) {
+                return LINK_NEXT_NONE;
+            }
+            if (!go_on_in_received(pools, link, input)) {
+                return LINK_NEXT_NO_ROOM;
+            }
+            continue;
         }
         if (opened->result == TLS_OPEN_CLOSED) {
             return LINK_NEXT_CLOSED;

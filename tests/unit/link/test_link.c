@@ -205,6 +205,41 @@ static void a_receive_in_flight_while_blocked_is_kept(void **state)
     assert_int_equal(taker.next, FRAMES);
 }
 
+/* Kept are a whole record and the head of the next one; what comes then is worked off, not kept. */
+static void received_bytes_go_on_behind_several_kept_records(void **state)
+{
+    struct world *world = *state;
+    struct taker taker = { .block = 1 };
+    size_t whole = 0;
+
+    for (int i = 0; i < 5; i++) {
+        const uint8_t numbered[4] = { 0, 0, 0, (uint8_t)(200 + i) };
+
+        seal(world, numbered, sizeof numbered);
+        whole = i == 0 ? world->stream_bytes : whole;
+    }
+
+    struct link_input input;
+    struct frame_view view;
+    struct tls_opened opened;
+    const size_t first = 2 * whole + 9; /* two records and a piece of the third */
+
+    take(world, &taker, world->stream, first);
+    assert_true(taker.blocked);
+    assert_int_equal(link_input_begin(&world->pools, &world->link, world->stream + first,
+                                      world->stream_bytes - first, &input),
+                     LINK_NEXT_NONE);
+    for (uint8_t i = 0; i < 5; i++) {
+        assert_int_equal(link_input_next(&world->pools, &world->link, &input, &view, &opened),
+                         LINK_NEXT_FRAME);
+        assert_int_equal(view.type, 200 + i);
+    }
+    assert_int_equal(link_input_next(&world->pools, &world->link, &input, &view, &opened),
+                     LINK_NEXT_NONE);
+    assert_true(link_input_end(&world->pools, &world->link, &input));
+    assert_false(link_has_input(&world->link));
+}
+
 static void a_frame_too_large_and_a_forged_record_are_told(void **state)
 {
     struct world *world = *state;
@@ -322,6 +357,8 @@ int main(void)
                                         open_world, close_world),
         cmocka_unit_test_setup_teardown(a_receive_in_flight_while_blocked_is_kept, open_world,
                                         close_world),
+        cmocka_unit_test_setup_teardown(received_bytes_go_on_behind_several_kept_records,
+                                        open_world, close_world),
         cmocka_unit_test_setup_teardown(a_frame_too_large_and_a_forged_record_are_told, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(output_keeps_order_over_cells_and_short_sends, open_world,
