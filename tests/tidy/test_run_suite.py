@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -132,6 +133,39 @@ class Run(unittest.TestCase):
     def test_meson_that_fails_without_a_failed_test_is_a_failure(self):
         code, tally, _ = self.run_with(None, 3)
         self.assertEqual((1, "0 1 0\n"), (code, tally))
+
+
+class Stages(unittest.TestCase):
+    """scripts/test itself, with programs that do nothing in the place of those that it calls."""
+
+    def run_with(self, run_suite):
+        with tempfile.TemporaryDirectory() as folder:
+            scripts = os.path.join(folder, "scripts")
+            os.makedirs(scripts)
+            for name in ("test", "common.sh"):
+                shutil.copy(os.path.join(os.path.dirname(SCRIPT), name), scripts)
+            for name, text in (("setup", "#!/bin/sh\n"), ("build", "#!/bin/sh\n"),
+                               ("run-suite", run_suite)):
+                with open(os.path.join(scripts, name), "w", encoding="utf-8") as file:
+                    file.write(text)
+                os.chmod(os.path.join(scripts, name), stat.S_IRWXU)
+            result = subprocess.run(
+                [os.path.join(scripts, "test"), "--quick"], text=True, check=False,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            return result.returncode, result.stdout.splitlines()[-1]
+
+    def test_stages_are_added_up(self):
+        self.assertEqual((0, "6 passed, 0 failed"), self.run_with(
+            "import sys\nopen(sys.argv[1], 'a').write('3 0 0\\n')\n"))
+
+    def test_stage_that_tells_of_its_failure_counts_it_once(self):
+        self.assertEqual((1, "6 passed, 2 failed"), self.run_with(
+            "import sys\nopen(sys.argv[1], 'a').write('3 1 0\\n')\nsys.exit(1)\n"))
+
+    def test_stage_that_dies_before_it_counts_is_a_failure(self):
+        self.assertEqual((1, "3 passed, 1 failed"), self.run_with(
+            "import sys\nif '--no-suite' in sys.argv: sys.exit(1)\n"
+            "open(sys.argv[1], 'a').write('3 0 0\\n')\n"))
 
 
 if __name__ == "__main__":
