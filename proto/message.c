@@ -88,11 +88,12 @@ size_t message_encode_hello(uint8_t *to, size_t cap, const struct message_hello 
     return whole_bytes;
 }
 
-/* An empty log has floor head + 1; so has one of which nothing is kept. */
+/* An empty log has floor head + 1; so has one of which nothing is kept. Epoch 0 is the cursor of a
+ * device that has nothing. */
 static bool hello_ok_valid(const struct message_hello_ok *ok)
 {
     return (ok->result == HELLO_RESULT_RESUME || ok->result == HELLO_RESULT_RESET) &&
-           ok->floor >= 1 && ok->floor - 1 <= ok->head;
+           ok->epoch != 0 && ok->floor >= 1 && ok->floor - 1 <= ok->head;
 }
 
 enum code message_decode_hello_ok(const struct frame_view *view, struct message_hello_ok *out)

@@ -73,7 +73,7 @@ enum hello_result {
 struct message_hello_ok {
     uint64_t caps;
     uint64_t time_unix_ms;
-    uint64_t epoch;
+    uint64_t epoch; /* never 0 */
     uint64_t head;
     uint64_t floor; /* head + 1 when nothing is kept */
     uint64_t sver;
