@@ -79,7 +79,7 @@ static void seal(struct world *world, const uint8_t *bytes, size_t byte_count)
 /* All frames, in records of `record_bytes` of plaintext. */
 static void send_frames(struct world *world, size_t record_bytes)
 {
-    uint8_t *plain = malloc(64 * 1024);
+    uint8_t *plain = malloc(64 * (size_t)1024);
     size_t n = 0;
 
     for (uint32_t f = 0; f < FRAMES; f++) {
@@ -289,19 +289,62 @@ static size_t open_sent(struct world *world, const uint8_t *sealed, size_t seale
     return n;
 }
 
+/* What the kernel was given: the bytes that the peer gets are those that link_unsent shows. */
+struct kernel {
+    uint8_t sealed[TLS_RECORD_BYTES_MAX + TLS_KEY_UPDATE_RECORD_BYTES];
+    size_t sealed_bytes;
+    uint8_t *got; /* by the peer, opened */
+    size_t got_bytes;
+    size_t counted_bytes;
+};
+
+static void send_queued(struct world *world)
+{
+    size_t sealed_bytes;
+    size_t unsent_bytes;
+
+    if (link_has_output(&world->link)) { /* else it queues behind what is being sent */
+        const uint8_t *sealed = link_seal(&world->pools, &world->link, &sealed_bytes);
+
+        assert_ptr_equal(link_unsent(&world->pools, &world->link, &unsent_bytes), sealed);
+        assert_int_equal(unsent_bytes, sealed_bytes);
+    }
+}
+
+/* At most 500 bytes a send. */
+static void take_sent(struct world *world, struct kernel *kernel)
+{
+    while (world->link.sending) {
+        size_t rest;
+        size_t counted_bytes = 0;
+        const uint8_t *unsent = link_unsent(&world->pools, &world->link, &rest);
+        const size_t step = rest > 500 ? 500 : rest;
+
+        assert_true(kernel->sealed_bytes + step <= sizeof kernel->sealed);
+        memcpy(kernel->sealed + kernel->sealed_bytes, unsent, step);
+        kernel->sealed_bytes += step;
+        if (link_sent(&world->pools, &world->link, step, &counted_bytes)) {
+            kernel->counted_bytes += counted_bytes;
+            kernel->got_bytes += open_sent(world, kernel->sealed, kernel->sealed_bytes,
+                                           kernel->got + kernel->got_bytes);
+            kernel->sealed_bytes = 0;
+            send_queued(world);
+        }
+    }
+}
+
 static void output_keeps_order_over_cells_and_short_sends(void **state)
 {
     struct world *world = *state;
-    uint8_t *sent = malloc(128 * 1024);
-    uint8_t *got = malloc(128 * 1024);
+    struct kernel kernel = { .got = malloc(128 * (size_t)1024) };
+    uint8_t *sent = malloc(128 * (size_t)1024);
     uint8_t frame[9000];
     size_t sent_bytes = 0;
-    size_t got_bytes = 0;
-    size_t engine_all = 0;
-    size_t sealed_bytes;
 
-    tls_record_update(&world->link.keys, false); /* the first record has a KeyUpdate before it */
     for (uint32_t round = 0; round < 6; round++) {
+        if (round % 2 == 0) { /* records with a KeyUpdate before them, large ones too */
+            tls_record_update(&world->link.keys, false);
+        }
         for (uint32_t i = 0; i < 3; i++) {
             const size_t n = round == 0 && i == 0 ? 100 : 1000 * (i + 1) + round * 900;
 
@@ -309,32 +352,45 @@ static void output_keeps_order_over_cells_and_short_sends(void **state)
             assert_true(link_put_frame(&world->pools, &world->link, frame, n, i == 1));
             memcpy(sent + sent_bytes, frame, n);
             sent_bytes += n;
-            if (link_has_output(&world->link)) { /* the others queue behind it */
-                const uint8_t *sealed = link_seal(&world->pools, &world->link, &sealed_bytes);
-                got_bytes += open_sent(world, sealed, sealed_bytes, got + got_bytes);
-            }
+            send_queued(world);
         }
-        while (world->link.sending) {
-            size_t rest;
-            size_t engine_bytes = 0;
-            const uint8_t *unsent = link_unsent(&world->pools, &world->link, &rest);
-
-            assert_non_null(unsent);
-            const size_t step = rest > 500 ? 500 : rest;
-            if (link_sent(&world->pools, &world->link, step, &engine_bytes)) {
-                engine_all += engine_bytes;
-                if (link_has_output(&world->link)) {
-                    const uint8_t *sealed = link_seal(&world->pools, &world->link, &sealed_bytes);
-                    got_bytes += open_sent(world, sealed, sealed_bytes, got + got_bytes);
-                }
-            }
-        }
+        take_sent(world, &kernel);
     }
-    assert_int_equal(got_bytes, sent_bytes);
-    assert_memory_equal(got, sent, sent_bytes);
-    assert_int_equal(engine_all, 6 * 2000 + 900 * (1 + 2 + 3 + 4 + 5));
+    assert_int_equal(world->tls.key_updates_sent, 3);
+    assert_int_equal(kernel.got_bytes, sent_bytes);
+    assert_memory_equal(kernel.got, sent, sent_bytes);
+    assert_int_equal(kernel.counted_bytes, 6 * 2000 + 900 * (1 + 2 + 3 + 4 + 5));
     free(sent);
-    free(got);
+    free(kernel.got);
+}
+
+static void alert_behind_a_key_update_goes_out_whole(void **state)
+{
+    struct world *world = *state;
+    struct kernel kernel = { .got = malloc(1024) };
+    const uint8_t frame[4] = { 0, 0, 0, 200 };
+    struct tls_opened opened;
+    size_t sealed_bytes;
+    size_t counted_bytes;
+
+    tls_record_update(&world->link.keys, false);
+    assert_true(link_put_frame(&world->pools, &world->link, frame, sizeof frame, false));
+    send_queued(world);
+    take_sent(world, &kernel);
+    tls_record_update(&world->link.keys, false); /* due, but an alert needs none */
+
+    const uint8_t *sealed =
+        link_seal_alert(&world->pools, &world->link, TLS_ALERT_CLOSE_NOTIFY, &sealed_bytes);
+
+    assert_non_null(sealed);
+    assert_false(link_sent(&world->pools, &world->link, 3, &counted_bytes));
+    assert_ptr_equal(link_unsent(&world->pools, &world->link, &kernel.sealed_bytes), sealed + 3);
+    assert_int_equal(kernel.sealed_bytes, sealed_bytes - 3);
+    memcpy(kernel.sealed, sealed, sealed_bytes);
+    tls_record_open(&world->peer_tls, &world->peer, kernel.sealed, sealed_bytes, &opened);
+    assert_int_equal(opened.result, TLS_OPEN_CLOSED);
+    assert_int_equal(kernel.got_bytes, sizeof frame);
+    free(kernel.got);
 }
 
 static void output_beyond_three_cells_is_refused(void **state)
@@ -362,6 +418,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_frame_too_large_and_a_forged_record_are_told, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(output_keeps_order_over_cells_and_short_sends, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(alert_behind_a_key_update_goes_out_whole, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(output_beyond_three_cells_is_refused, open_world,
                                         close_world),
