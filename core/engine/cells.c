@@ -115,6 +115,22 @@ static bool user_evictable(const struct cells *cells, const struct user_cell *us
            user->ticket <= cells->evictable_ticket;
 }
 
+/* Counts a cell that a search came by; whole rounds tell how full the pool is of unflushed ones. */
+static void count_seen(struct cells *cells, struct cells_round *round, const struct slab *slab,
+                       uint64_t ticket)
+{
+    round->seen++;
+    if (ticket > cells->evictable_ticket) {
+        round->pinned++;
+    }
+    if (round->seen >= slab->fresh) {
+        if (round->pinned > round->seen - round->seen / 4) {
+            cells->wants_flush = true;
+        }
+        *round = (struct cells_round){ 0, 0 };
+    }
+}
+
 /* Two rounds find everything: the first may only take marks of use away. */
 static bool evict_user(struct cells *cells, bool with_devices)
 {
@@ -122,6 +138,7 @@ static bool evict_user(struct cells *cells, bool with_devices)
         const uint32_t slot = slab_turn(&cells->users);
         struct user_cell *user = user_get(cells, slot);
 
+        count_seen(cells, &cells->users_round, &cells->users, user->ticket);
         if (!user_evictable(cells, user) || (with_devices && user->devices == SLOT_NONE)) {
             continue;
         }
@@ -141,6 +158,7 @@ static bool evict_head(struct cells *cells)
         const uint32_t slot = slab_turn(&cells->heads);
         struct head_cell *head = head_get(cells, slot);
 
+        count_seen(cells, &cells->heads_round, &cells->heads, head->ticket);
         if (head->state != CELL_PRESENT || head->ticket > cells->evictable_ticket) {
             continue;
         }
@@ -160,8 +178,13 @@ static bool evict_chunks(struct cells *cells)
     for (uint64_t left = cells->devices.fresh; left > 0; left--) {
         struct device_cell *device = device_get(cells, slab_turn(&cells->devices));
 
-        if (device->user == SLOT_NONE || device->chunk == SLOT_NONE ||
-            user_get(cells, device->user)->ticket > cells->evictable_ticket) {
+        if (device->user == SLOT_NONE || device->chunk == SLOT_NONE) {
+            continue;
+        }
+        const uint64_t ticket = user_get(cells, device->user)->ticket;
+
+        count_seen(cells, &cells->devices_round, &cells->devices, ticket);
+        if (ticket > cells->evictable_ticket) {
             continue;
         }
         drop_chunks(cells, device);
@@ -341,9 +364,16 @@ static bool needs_chunk(const struct device_cell *device)
 /* 32 outcomes touch nine chunks at most; a tenth holds none of them. */
 #define CHUNKS_PER_DEVICE_MAX (OUTCOMES_KEPT / OUTCOMES_PER_CHUNK + 1)
 
-bool outcome_reserve(struct cells *cells, const struct device_cell *device)
+bool outcome_reserve(struct cells *cells, struct device_cell *device)
 {
-    if (!needs_chunk(device) || device->chunk_count == CHUNKS_PER_DEVICE_MAX ||
+    if (!needs_chunk(device)) {
+        return true;
+    }
+    if (device->chunk != SLOT_NONE &&
+        user_get(cells, device->user)->ticket <= cells->evictable_ticket) {
+        drop_chunks(cells, device);
+    }
+    if (device->chunk_count == CHUNKS_PER_DEVICE_MAX ||
         cells->chunks.count < cells->chunks.cell_max) {
         return true;
     }

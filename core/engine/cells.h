@@ -94,11 +94,19 @@ struct head_cell {
 };
 _Static_assert(sizeof(struct head_cell) == 80, "docs/capacity.md");
 
+/* Of the searches for something to evict: how much of a pool waits for a flush. */
+struct cells_round {
+    uint32_t seen;
+    uint32_t pinned;
+};
+
 struct cells {
     uint64_t hash_seed;
     uint64_t evictable_ticket; /* changes up to here are in the volumes and told to all */
     /* The pool was searched in vain at that evictable ticket: don't until it rises. */
     uint64_t users_full_at, heads_full_at, chunks_full_at;
+    struct cells_round users_round, heads_round, devices_round;
+    bool wants_flush; /* most of a pool can't be evicted before */
     struct slab users;
     struct slab devices;
     struct slab heads;
@@ -172,9 +180,12 @@ enum outcome_found {
 enum outcome_found outcome_find(const struct cells *cells, const struct device_cell *device,
                                 const struct nonce *nonce, const struct kept_outcome **outcome);
 
-/* Of the counter after the device's last, which becomes the last. False: no chunk can be had; then
- * nothing has changed. Make sure of it by outcome_reserve() before a number is given. */
-bool outcome_reserve(struct cells *cells, const struct device_cell *device)
+/*
+ * Of the counter after the device's last, which becomes the last. outcome_reserve() makes sure of
+ * a place before a number is given; false: there is none. Where a new chunk is begun and the older
+ * ones are in the volumes, those go: so what is kept is what isn't flushed, and little more.
+ */
+bool outcome_reserve(struct cells *cells, struct device_cell *device)
     __attribute__((warn_unused_result));
 void outcome_add(struct cells *cells, struct device_cell *device, const struct nonce *nonce,
                  uint64_t id, uint64_t seq_or_code);

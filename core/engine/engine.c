@@ -89,6 +89,7 @@ void engine_begin_turn(struct engine *engine, uint64_t now_unix_ms,
 
 void engine_want_flush(struct engine *engine)
 {
+    engine->cells.wants_flush = false;
     if (!engine->flush_wanted) {
         engine->flush_wanted = true;
         emit_add(&engine->emit, EFFECT_WANT_FLUSH);
@@ -408,6 +409,9 @@ static bool run_ready(struct engine *engine, struct ready *ready,
 
 bool engine_run(struct engine *engine)
 {
+    if (engine->cells.wants_flush) {
+        engine_want_flush(engine); /* before clients feel it */
+    }
     return run_pendings(engine) ||
            run_ready(engine, &engine->inbound.ready_links, inbound_send_ack) ||
            run_ready(engine, &engine->outbox.ready_links, outbox_send) ||
