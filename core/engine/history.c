@@ -362,7 +362,7 @@ static bool is_of_conversation(const struct request *request, const struct log_e
 
 static void on_chain_before(struct engine *engine, uint32_t slot, const struct loaded *loaded)
 {
-    const struct request *request = request_get(engine, slot);
+    struct request *request = request_get(engine, slot);
     const struct user_cell *user = user_of(engine, request);
     const uint8_t *at = loaded->entries;
     size_t left = loaded->entries_bytes;
@@ -392,6 +392,12 @@ static void on_chain_before(struct engine *engine, uint32_t slot, const struct l
         wanted = record.entry.prev;
         at += bytes;
         left -= bytes;
+    }
+    if (page_count(&page.builder) == 0 && wanted >= user->floor && wanted != 0) {
+        /* The chain stopped behind the anchor, where the next entry lies elsewhere. */
+        request->from = wanted;
+        read_page(engine, slot);
+        return;
     }
     give_page(engine, slot, &page, flags_before(user, wanted));
 }
@@ -448,7 +454,11 @@ static void on_chain_after(struct engine *engine, uint32_t slot, const struct lo
         offsets[count++] = (uint32_t)at;
         at += bytes;
         wanted = record.entry.prev;
-        reached = record.entry.n == request->anchor_n + 1 || wanted < user->floor;
+        reached = record.entry.n == request->anchor_n + 1;
+        if (!reached && wanted < user->floor) {
+            request->trimmed = true; /* meanwhile, perhaps */
+            reached = true;
+        }
     }
     if (reached) {
         give_upwards(engine, slot, loaded, offsets, count);

@@ -40,7 +40,7 @@ struct request {
     uint16_t n;
     uint8_t direction;
     uint8_t step;
-    bool trimmed; /* its anchor is below what is kept */
+    bool trimmed; /* what it should begin with is below what is kept */
     bool lowest;  /* it begins at the oldest that is kept */
 };
 

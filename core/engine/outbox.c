@@ -183,8 +183,10 @@ void outbox_on_loaded(struct engine *engine, uint32_t slot, const struct load *l
 void outbox_on_time(struct engine *engine)
 {
     struct outbox *outbox = &engine->outbox;
+    const uint64_t at = outbox->retry_at_unix_ms;
 
-    if (outbox->retry_at_unix_ms == 0 || engine->now_unix_ms < outbox->retry_at_unix_ms) {
+    /* Further away than it can have been set: the clock was set back. */
+    if (at == 0 || (engine->now_unix_ms < at && at - engine->now_unix_ms <= LOAD_RETRY_MS)) {
         return;
     }
     outbox->retry_at_unix_ms = 0;
