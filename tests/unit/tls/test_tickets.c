@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/lib/disk_order.h"
 #include "tests/unit/tls/fixture.h"
 
 #define NOW       FIXTURE_NOW_UNIX_MS
@@ -429,6 +430,28 @@ static void directory_that_is_not_there_is_told(void **state)
     ring_close(ring);
 }
 
+static void ring_is_on_disk_before_it_is_used(void **state)
+{
+    struct directory directory;
+    struct tls_ticket_ring *ring = ring_open(24 * HOUR_MS);
+    struct hf_error error = { 0 };
+
+    (void)state;
+    directory_open(&directory);
+    disk_order_begin(0);
+    assert_int_equal(tls_tickets_refresh(ring, directory.file, NOW, &error), 0);
+    assert_string_equal(disk_order.steps, "wsrd"); /* the bytes before their name, then the name */
+    for (size_t step = 1; step <= 4; step++) {
+        disk_order_begin(step);
+        assert_int_equal(tls_tickets_save(ring, directory.file, &error), -1);
+        assert_int_equal(error.errno_value, EIO);
+    }
+    disk_order_begin(0);
+    assert_int_equal(tls_tickets_load(ring, directory.file, &error), 0);
+    directory_close(&directory);
+    ring_close(ring);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(ticket_opens_with_its_age),
     cmocka_unit_test(ticket_without_room_is_not_sealed),
@@ -445,6 +468,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(file_that_others_may_read_is_refused),
     cmocka_unit_test(damaged_file_is_refused_and_changes_nothing),
     cmocka_unit_test(directory_that_is_not_there_is_told),
+    cmocka_unit_test(ring_is_on_disk_before_it_is_used),
 };
 
 int main(void)

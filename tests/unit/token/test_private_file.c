@@ -1,5 +1,6 @@
 #include "core/token/private_file.h"
 
+#include "tests/lib/disk_order.h"
 #include "tests/unit/token/scratch_dir.h"
 
 #include <sysexits.h>
@@ -127,6 +128,36 @@ static void failed_replacement_leaves_the_old_file(void **state)
     assert_int_equal(rmdir(dir->file), 0);
 }
 
+static void bytes_are_on_disk_before_their_name_and_both_before_it_returns(void **state)
+{
+    struct scratch_dir *dir = *state;
+    struct hf_error error;
+
+    disk_order_begin(0);
+    assert_true(private_file_replace(dir->file, "new", 3, &error));
+    assert_string_equal(disk_order.steps, "wsrd");
+}
+
+static void step_to_the_disk_that_fails_is_told(void **state)
+{
+    struct scratch_dir *dir = *state;
+
+    for (size_t step = 1; step <= 4; step++) {
+        struct hf_error error;
+
+        scratch_file_make(dir->file, "old", 3, 0600);
+        disk_order_begin(step);
+        assert_false(private_file_replace(dir->file, "newer", 5, &error));
+        disk_order_begin(0);
+        assert_int_equal(error.errno_value, EIO);
+        assert_non_null(strstr(error.text, dir->file));
+        assert_int_equal(scratch_dir_each(dir, NULL), 1);
+        /* Only the last step's failure leaves the new file: it may vanish in a power cut. */
+        assert_int_equal(reads(dir->file, 3, &error), step < 4);
+        assert_int_equal(unlink(dir->file), 0);
+    }
+}
+
 int main(void)
 {
 #define IN_SCRATCH(test)                                                                           \
@@ -138,6 +169,8 @@ int main(void)
         IN_SCRATCH(file_beyond_the_bound_is_refused),
         IN_SCRATCH(replaced_file_has_the_new_bytes_and_mode_0600),
         IN_SCRATCH(failed_replacement_leaves_the_old_file),
+        IN_SCRATCH(bytes_are_on_disk_before_their_name_and_both_before_it_returns),
+        IN_SCRATCH(step_to_the_disk_that_fails_is_told),
     };
     return cmocka_run_group_tests_name("token_private_file", tests, NULL, NULL);
 }
