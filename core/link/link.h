@@ -92,7 +92,9 @@ void link_input_put_back(struct link *link, struct link_input *input);
 bool link_input_end(struct link_pools *pools, struct link *link, struct link_input *input)
     __attribute__((warn_unused_result));
 
-/* Puts decrypted bytes that came with the connection in front of everything else. False: no cell.
+/*
+ * Begins with decrypted bytes that came with the connection; no input may have been kept before.
+ * False: no cell.
  */
 bool link_keep_plain(struct link_pools *pools, struct link *link, const uint8_t *bytes,
                      size_t byte_count) __attribute__((warn_unused_result));
@@ -138,5 +140,5 @@ bool link_sent(struct link_pools *pools, struct link *link, size_t byte_count,
 /* What is still to be sent of the sealed bytes. */
 const uint8_t *link_unsent(struct link_pools *pools, const struct link *link, size_t *byte_count);
 
-/* Gives back every cell and zeroes the keys: the connection is over. */
+/* Gives back every cell and zeroes the keys: the connection is over, and no send is in flight. */
 void link_drop(struct link_pools *pools, struct link *link);

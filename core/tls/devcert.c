@@ -224,9 +224,10 @@ static int devcert_text(struct tls_pem *pem, const char *text, int failed, const
     return failed != 0 ? devcert_fail(error, what, failed) : tls_pem_copy(pem, text, error);
 }
 
-static int devcert_run(struct devcert *made, struct devcert_work *work, struct hf_error *error)
+/* `text` holds each PEM in its turn, private ones too. */
+static int devcert_write_all(struct devcert *made, struct devcert_work *work, char *text,
+                             struct hf_error *error)
 {
-    char text[DEVCERT_PEM_BYTES_MAX];
     int failed = devcert_make_key(work, &work->ca_key);
 
     if (failed == 0) {
@@ -243,13 +244,18 @@ static int devcert_run(struct devcert *made, struct devcert_work *work, struct h
     if (devcert_text(&made->certificate, text, failed, "certificate", error) != 0) {
         return -1;
     }
-    failed = mbedtls_pk_write_key_pem(&work->ca_key, (unsigned char *)text, sizeof text);
+    failed = mbedtls_pk_write_key_pem(&work->ca_key, (unsigned char *)text, DEVCERT_PEM_BYTES_MAX);
     if (devcert_text(&made->ca_key, text, failed, "authority's key", error) != 0) {
         return -1;
     }
-    failed = mbedtls_pk_write_key_pem(&work->key, (unsigned char *)text, sizeof text);
+    failed = mbedtls_pk_write_key_pem(&work->key, (unsigned char *)text, DEVCERT_PEM_BYTES_MAX);
+    return devcert_text(&made->key, text, failed, "key", error);
+}
 
-    const int result = devcert_text(&made->key, text, failed, "key", error);
+static int devcert_run(struct devcert *made, struct devcert_work *work, struct hf_error *error)
+{
+    char text[DEVCERT_PEM_BYTES_MAX];
+    const int result = devcert_write_all(made, work, text, error);
 
     mbedtls_platform_zeroize(text, sizeof text);
     return result;

@@ -59,7 +59,7 @@ void tls_tickets_clear(struct tls_ticket_ring *ring);
 enum tls_tickets_change {
     TLS_TICKETS_SAME,
     TLS_TICKETS_CHANGED, /* save before any use */
-    TLS_TICKETS_FAILED,  /* the kernel gave no random bytes; the ring is as it was */
+    TLS_TICKETS_FAILED,  /* the kernel gave no random bytes; don't use the ring */
 };
 
 /* Drops expired keys; adds the current and the next one where they are missing. */
@@ -90,7 +90,8 @@ int tls_tickets_save(const struct tls_ticket_ring *ring, const char *path, struc
 
 /*
  * What start and the hourly timer do: load if there is a file, rotate, save if that changed
- * anything. A `path` of NULL keeps the ring in memory. 0 or -1.
+ * anything. A `path` of NULL keeps the ring in memory. 0 or -1: don't use the ring, which may have
+ * a key that is on no disk; an earlier copy of it is still good.
  */
 int tls_tickets_refresh(struct tls_ticket_ring *ring, const char *path, uint64_t now_unix_ms,
                         struct hf_error *error) __attribute__((warn_unused_result));
