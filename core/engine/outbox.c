@@ -311,9 +311,10 @@ static void go_on(struct engine *engine, const struct stream_header *header)
     struct outbox *outbox = &engine->outbox;
     const uint32_t slot = outbox_find_link(outbox, header->source, header->destination);
 
-    if (slot == SLOT_NONE || outbox_link(outbox, slot)->unsent.first == SLOT_NONE) {
+    if (slot == SLOT_NONE) {
         return;
     }
+    /* Also when all are in flight: they may have to be sent again, by another number. */
     ready_mark(&outbox->ready_links, slot, OUT_READY_SEND);
     if (!engine_is_durable(engine, engine->ticket)) {
         pendings_add(&engine->pendings, PENDING_LINK, engine->ticket)->slot = slot;

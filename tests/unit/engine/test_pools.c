@@ -268,6 +268,41 @@ static void input_waits_while_answers_wait_for_the_disk(void **state)
     world_close(&world);
 }
 
+/* Flushed isn't enough: what became durable must have been told before its user may go. */
+static void user_whose_news_are_untold_isnt_evicted(void **state)
+{
+    struct world world;
+    (void)state;
+    world_open(&world, 1, eight_users);
+    struct host *host = &world.hosts[0];
+    for (uint64_t user = 1; user <= 6; user++) {
+        host_disconnect(host, log_in(host, user));
+    }
+    struct host_conn *a = log_in(host, 7);
+    world_settle(&world);
+    host_flush(host);
+    client_send(a, 1, 1, 6, "text");
+    for (int i = 0; i < 4 && host_count_records(host, RECORD_ENTRY, 6) == 0; i++) {
+        host_offer(host, a);
+        host_answer_loads(host);
+    }
+    assert_int_equal(host_count_records(host, RECORD_ENTRY, 6), 1);
+    host->durable = host->appended;
+    host->flushed = host->appended;
+    engine_on_durable(host->engine, host->durable);
+    engine_on_flushed(host->engine, host->flushed, host->flushed);
+    for (uint64_t user = 20; user < 28; user++) {
+        struct host_conn *conn = host_accept(host, (struct user_id){ user }, 1, nothing);
+
+        (void)!engine_on_hello(host->engine, conn->ref, conn->accepted_at, &conn->claims,
+                               &conn->hello);
+        host_take_effects(host);
+    }
+    host_run(host); /* asserts inside if the slot is another user's */
+    assert_int_equal(client_accepted(a).counter, 1);
+    world_close(&world);
+}
+
 /* Partitions */
 
 static void partition_that_goes_takes_its_sessions_along(void **state)
@@ -398,6 +433,7 @@ int main(void)
         cmocka_unit_test(catch_ups_wait_for_a_load_to_be_free),
         cmocka_unit_test(connection_beyond_the_sessions_is_busy),
         cmocka_unit_test(input_waits_while_answers_wait_for_the_disk),
+        cmocka_unit_test(user_whose_news_are_untold_isnt_evicted),
         cmocka_unit_test(partition_that_goes_takes_its_sessions_along),
         cmocka_unit_test(partition_that_goes_leaves_others_their_news),
         cmocka_unit_test(hello_that_waits_when_its_partition_goes_is_busy),

@@ -97,27 +97,74 @@ static void outcome_of_an_old_link_is_ignored(void **state)
     two_close(&two);
 }
 
+/* A user of the same partition as B and C. */
+static struct user_id another(const struct two *two)
+{
+    uint64_t id = two->c.value + 1;
+
+    while (partition_of(id).value != partition_of(two->b.value).value) {
+        id++;
+    }
+    return (struct user_id){ id };
+}
+
+/*
+ * A refused message's frame that comes again by a link that isn't in use any more must not be
+ * taken, though its receiver exists by now: its sender was told REFUSED.
+ */
 static void frame_of_an_old_link_is_not_read(void **state)
 {
     struct two two;
     (void)state;
     two_open(&two, NULL);
-    client_send(two.ca, 1, 11, two.b.value, "text");
-    two_offer_and_send(&two);
-    const struct bytes first = two.hb->streams.items[0];
+    two_log_in_b(&two);
+    const struct user_id d = another(&two);
+    const uint64_t to[] = { two.b.value, two.c.value, d.value };
+    for (uint64_t i = 1; i <= 3; i++) { /* one frame each */
+        client_send(two.ca, i, 10 + i, to[i - 1], "text");
+        two_offer_and_send(&two);
+    }
+    assert_int_equal(two.hb->streams.count, 3);
+    const struct bytes third = two.hb->streams.items[2];
+    while (!host_deliver_stream(two.hb)) {
+        host_answer_loads(two.hb);
+    }
+    host_durable(two.hb);
+    host_deliver_all(two.ha);
+    assert_int_equal(two_ended(&two), 1);
     engine_on_link_down(two.ha->engine, partition_of(two.b.value));
-    host_run(two.ha);
-    assert_int_equal(two.hb->streams.count, 2);
-    two.hb->streams.taken = 1; /* the newer one overtakes */
+    host_durable(two.ha);
+    assert_int_equal(two.hb->streams.count, 4);
+    two.hb->streams.taken = 3; /* the newer link's overtakes */
     host_deliver_all(two.hb);
     host_durable(two.hb);
-    host_expect_ack(two.ha, 1, "R1");
+    host_expect_ack(two.ha, 2, "R1 R2");
     world_settle(&two.world);
-    assert_int_equal(two_ended(&two), 1);
+    assert_int_equal(two_ended(&two), 3);
+    host_connect(two.hb, d, 1, nothing);
+    host_list_add(&two.hb->streams, third.at, third.count);
+    world_settle(&two.world);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, d.value), 0);
+    two_close(&two);
+}
+
+static void gap_within_a_link_ends_it_too(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
     two_log_in_b(&two);
-    host_list_add(&two.hb->streams, first.at, first.count);
+    for (uint64_t i = 1; i <= 3; i++) {
+        client_send(two.ca, i, 10 + i, two.b.value, "text");
+        two_offer_and_send(&two);
+    }
+    while (!host_deliver_stream(two.hb)) {
+        host_answer_loads(two.hb);
+    }
+    two.hb->streams.taken = 2; /* the second is lost */
     world_settle(&two.world);
-    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 0);
+    assert_int_equal(two_ended(&two), 3);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 3);
     two_close(&two);
 }
 
@@ -311,7 +358,13 @@ static void short_cut_waits_for_what_is_outstanding(void **state)
     host_answer_loads(host);
     host_offer(host, b);
     client_send(a, 2, 12, 6, "second");
-    host_offer(host, a);
+    for (int k = 0; k < 4; k++) {
+        if (a->in.taken < a->in.count) {
+            host_offer(host, a);
+        }
+        host_answer_loads(host);
+    }
+    assert_int_equal(host_count_records(host, RECORD_ENTRY, 5), 2);
     assert_true((host_last_record(host, RECORD_ENTRY, 5)->entry.flags & LOG_ENTRY_FLAG_OUT) != 0);
     world_settle(&world);
     assert_memory_equal(client_entry(b).entry.message.body.bytes, "first", 5);
@@ -426,6 +479,7 @@ int main(void)
         cmocka_unit_test(repeat_of_an_undurable_entry_is_acknowledged_later),
         cmocka_unit_test(outcome_of_an_old_link_is_ignored),
         cmocka_unit_test(frame_of_an_old_link_is_not_read),
+        cmocka_unit_test(gap_within_a_link_ends_it_too),
         cmocka_unit_test(gap_ends_the_link_and_everything_comes_again),
         cmocka_unit_test(receiver_forgets_idle_links_and_goes_on),
         cmocka_unit_test(destination_over_its_quota_is_full),
