@@ -6,9 +6,10 @@
  *   volume-000.mdb ...   one LMDB file a volume (and LMDB's own -lock beside it)
  *   journal-1/00-000 ... segments: core, number; all of one size, written with zeros when made
  *
- * Start:  directory_open(), the volumes (volume_open(), recover_prepare_volume()), recovery from
- *         directory_source() of each core, then directory_begin_run(), which makes new journals
- *         and the next incarnation durable. Only then may anything leave.
+ * Start:  directory_open(), the volumes (volume_open(), with `create` as directory_is_new() says;
+ *         recover_prepare_volume()), directory_open_segments(), recovery from directory_source()
+ *         of each core, then directory_begin_run(), which makes new journals and the next
+ *         incarnation durable. Only then may anything leave.
  *
  * Owner    The thread that starts the server; descriptors of segments are then lent to reactors.
  * Thread   The owner's; file system calls block.
@@ -39,6 +40,9 @@ struct directory *directory_open(const char *path, const struct directory_option
                                  struct hf_error *error);
 void directory_close(struct directory *directory);
 
+/* It has never been started: its volumes may still have to be made. */
+bool directory_is_new(const struct directory *directory);
+
 const struct manifest *directory_manifest(const struct directory *directory);
 /* The path of a volume's file. False: it doesn't fit. */
 bool directory_volume_path(const struct directory *directory, uint16_t volume, char *path,
@@ -46,9 +50,10 @@ bool directory_volume_path(const struct directory *directory, uint16_t volume, c
 
 /*
  * Opens the segments of the last run for reading. False: one is missing, or of the wrong size.
- * directory_source() is for one thread at a time.
  */
 bool directory_open_segments(struct directory *directory, struct hf_error *error);
+/* Reads a core's segments: those of the last run, and from directory_begin_run() on those of this
+ * one. For any thread; blocks. */
 struct journal_source directory_source(struct directory *directory, uint16_t core);
 
 struct directory_run {

@@ -10,6 +10,7 @@
 #include "store/journal_block.h"
 
 #define RING_BYTES_MIN    (64 * 1024)
+#define SEGMENT_BYTES_MIN (16 * 1024)
 #define SEGMENT_COUNT_MIN 3
 #define SEGMENT_NONE      UINT32_MAX
 
@@ -60,7 +61,7 @@ static bool config_in_range(const struct journal_config *config)
            config->ring_bytes >= RING_BYTES_MIN &&
            (config->ring_bytes & (config->ring_bytes - 1)) == 0 &&
            config->segment_bytes % JOURNAL_BLOCK_BYTES == 0 &&
-           config->segment_bytes >= RING_BYTES_MIN && config->segment_count >= SEGMENT_COUNT_MIN;
+           config->segment_bytes >= SEGMENT_BYTES_MIN && config->segment_count >= SEGMENT_COUNT_MIN;
 }
 
 struct journal *journal_open(const struct journal_config *config, struct hf_error *error)
@@ -68,7 +69,7 @@ struct journal *journal_open(const struct journal_config *config, struct hf_erro
     if (!config_in_range(config)) {
         hf_error_set(error, EX_CONFIG, 0,
                      "journal: segments of %u bytes (%u of them) and %u bytes of memory: a segment "
-                     "is a multiple of 4096 and 65536 or more, there are 3 or more, and the memory "
+                     "is a multiple of 4096 and 16384 or more, there are 3 or more, and the memory "
                      "is a power of two, 65536 or more",
                      config->segment_bytes, config->segment_count, config->ring_bytes);
         return NULL;

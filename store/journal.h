@@ -47,7 +47,7 @@ struct journal_identity {
 struct journal_config {
     struct journal_identity identity;
     uint64_t start_lsn;     /* above every LSN and every `applied` of the directory; > 0 */
-    uint32_t segment_bytes; /* of every segment; a multiple of the block; two batches or more */
+    uint32_t segment_bytes; /* of every segment; a multiple of the block. No ticket can be larger */
     uint32_t segment_count; /* at least 3 */
     uint32_t ring_bytes;    /* a power of two, 64 KB or more; half of it is the largest batch */
 };

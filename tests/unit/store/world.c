@@ -11,7 +11,7 @@ void world_init(struct world *world, uint64_t seed, uint32_t segment_bytes, uint
     struct hf_error error = { 0 };
 
     memset(world, 0, sizeof *world);
-    world->identity = (struct journal_identity){ 77, 3, 0 };
+    world->identity = (struct journal_identity){ 0, 3, 0 }; /* of a directory id of zeros */
     world->batch_tickets = 3;
 
     const struct journal_config config = { world->identity, WORLD_START_LSN, segment_bytes,
