@@ -63,6 +63,28 @@ static void crc32c_goes_on_from_any_split(void **state)
     }
 }
 
+/* The same code as a machine without the instruction has it. */
+uint32_t crc32c_without_instruction(uint32_t crc, const void *bytes, size_t byte_count);
+#define crc32c crc32c_without_instruction /* NOLINT(readability-identifier-naming) */
+#pragma push_macro("__x86_64__")
+#undef __x86_64__
+#include "core/base/crc32c.c" /* NOLINT(bugprone-suspicious-include) */
+#pragma pop_macro("__x86_64__")
+#undef crc32c
+
+static void crc32c_is_the_same_without_the_instruction(void **state)
+{
+    (void)state;
+    uint8_t bytes[100];
+
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(i * 11 + 3);
+    }
+    for (size_t count = 0; count <= sizeof bytes; count++) {
+        assert_int_equal(crc32c_without_instruction(7, bytes, count), crc32c(7, bytes, count));
+    }
+}
+
 static void error_gains_prefixes_and_is_cut_not_overrun(void **state)
 {
     (void)state;
@@ -117,6 +139,7 @@ int main(void)
         cmocka_unit_test(integers_are_big_endian),
         cmocka_unit_test(crc32c_gives_the_rfc_3720_values),
         cmocka_unit_test(crc32c_goes_on_from_any_split),
+        cmocka_unit_test(crc32c_is_the_same_without_the_instruction),
         cmocka_unit_test(error_gains_prefixes_and_is_cut_not_overrun),
         cmocka_unit_test(message_ids_rise_when_the_clock_stops_or_goes_back),
         cmocka_unit_test(partitions_keep_their_published_values),
