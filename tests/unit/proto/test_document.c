@@ -172,8 +172,18 @@ static void first_dump_is_what_the_encoder_writes(void **state)
     expect_dump(0, frames, used);
 }
 
-static const struct message_id first_id = { UINT64_C(1562254089634171392) };
-static const struct message_id second_id = { UINT64_C(1562254151149753344) };
+static const struct message_id first_id = { UINT64_C(1562254089640150528) };
+static const struct message_id second_id = { UINT64_C(1562254151151740416) };
+
+/* The dump is of what a server would do: the sender's partition stands in the id. */
+static void ids_in_the_dump_are_of_their_senders_partitions(void **state)
+{
+    (void)state;
+    assert_int_equal(first_id.value >> MESSAGE_COUNT_BITS & (PARTITION_COUNT - 1),
+                     partition_of(1001).value);
+    assert_int_equal(second_id.value >> MESSAGE_COUNT_BITS & (PARTITION_COUNT - 1),
+                     partition_of(1002).value);
+}
 
 static size_t encode_one_entry(uint8_t *to, size_t cap, uint64_t seq, const struct entry *entry)
 {
@@ -229,6 +239,7 @@ int main(void)
         cmocka_unit_test(frames_are_told_with_number_and_sender),
         cmocka_unit_test(limits_are_told),
         cmocka_unit_test(first_dump_is_what_the_encoder_writes),
+        cmocka_unit_test(ids_in_the_dump_are_of_their_senders_partitions),
         cmocka_unit_test(second_dump_is_what_the_encoder_writes),
     };
     return cmocka_run_group_tests(tests, load_document, NULL);
