@@ -240,6 +240,60 @@ static void received_bytes_go_on_behind_several_kept_records(void **state)
     assert_false(link_has_input(&world->link));
 }
 
+static uint32_t random_below(uint64_t *state, uint32_t limit)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return (uint32_t)(*state >> 32) % limit;
+}
+
+/* Blocks at random frames; at most one receive comes in while blocked; whether the next call goes
+ * on with new bytes or without is random too. */
+static void any_order_of_blocks_and_receives_loses_nothing(void **state)
+{
+    static const uint32_t pieces[] = { 5, 30, 700, 4096 };
+    static const uint32_t records[] = { 40, 1000, 5000, 16384 };
+
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        uint64_t random = seed * UINT64_C(0x9e3779b97f4a7c15);
+        const uint32_t piece_max = pieces[random_below(&random, 4)];
+        struct taker taker = { .block = 0 };
+        bool received_while_blocked = false;
+        struct world *world;
+        size_t at = 0;
+
+        (void)close_world(state);
+        (void)open_world(state);
+        world = *state;
+        send_frames(world, records[random_below(&random, 4)]);
+        while (at < world->stream_bytes || taker.blocked) {
+            const bool wakes = taker.blocked && random_below(&random, 2) == 0;
+            size_t n = random_below(&random, piece_max) + 1;
+
+            n = n < world->stream_bytes - at ? n : world->stream_bytes - at;
+            if (wakes || (taker.blocked && received_while_blocked)) {
+                taker.blocked = false;
+                received_while_blocked = false;
+                n = random_below(&random, 2) == 0 ? 0 : n;
+            }
+            taker.block = random_below(&random, 3) == 0 ? 1 + random_below(&random, 3) : 0;
+            received_while_blocked = taker.blocked;
+
+            uint8_t *received = malloc(n + 1);
+
+            memcpy(received, world->stream + at, n);
+            take(world, &taker, n == 0 ? NULL : received, n);
+            free(received);
+            at += n;
+        }
+        if (taker.next != FRAMES) {
+            fail_msg("seed %llu: %u frames", (unsigned long long)seed, taker.next);
+        }
+        assert_false(link_has_input(&world->link));
+    }
+}
+
 static void a_frame_too_large_and_a_forged_record_are_told(void **state)
 {
     struct world *world = *state;
@@ -415,6 +469,8 @@ int main(void)
                                         close_world),
         cmocka_unit_test_setup_teardown(received_bytes_go_on_behind_several_kept_records,
                                         open_world, close_world),
+        cmocka_unit_test_setup_teardown(any_order_of_blocks_and_receives_loses_nothing, open_world,
+                                        close_world),
         cmocka_unit_test_setup_teardown(a_frame_too_large_and_a_forged_record_are_told, open_world,
                                         close_world),
         cmocka_unit_test_setup_teardown(output_keeps_order_over_cells_and_short_sends, open_world,
