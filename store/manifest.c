@@ -92,7 +92,7 @@ static uint64_t take_number(struct text *text, const char **at, uint64_t max, ch
     while (*digit >= '0' && *digit <= '9') {
         const uint64_t unit = (uint64_t)(*digit - '0');
 
-        if (number > (max - unit) / 10 || (digit > *at && **at == '0')) {
+        if (unit > max || number > (max - unit) / 10 || (digit > *at && **at == '0')) {
             text->bad = true;
             return 0;
         }

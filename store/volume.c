@@ -105,7 +105,7 @@ static int open_tables(struct volume *volume, bool create)
     return mdb_txn_commit(txn);
 }
 
-static int open_env(struct volume *volume, const char *path, bool create)
+static int open_env(struct volume *volume, const char *path)
 {
     int dead;
     int code = mdb_env_create(&volume->env);
@@ -123,29 +123,35 @@ static int open_env(struct volume *volume, const char *path, bool create)
         code = mdb_reader_check(volume->env, &dead); /* what a killed process left */
     }
     if (code == 0) {
-        code = open_tables(volume, create);
-    }
-    if (code == 0) {
         code = mdb_env_get_fd(volume->env, &volume->fd);
     }
     return code;
 }
 
-/* A file shorter than its own idea of itself would be a SIGBUS at some later time. */
-static bool check_length(struct volume *volume, const char *path, struct hf_error *error)
+static bool measure_file(struct volume *volume)
 {
     struct stat status;
+
+    if (fstat(volume->fd, &status) != 0) {
+        return false;
+    }
+    volume->file_bytes = (uint64_t)status.st_size;
+    return true;
+}
+
+/* A file shorter than its own idea of itself would be a SIGBUS at the first page that it lacks. */
+static bool check_length(struct volume *volume, const char *path, struct hf_error *error)
+{
     MDB_stat tree;
     uint64_t file_bytes;
     uint64_t used_bytes;
 
     mdb_env_stat(volume->env, &tree);
     volume->page_bytes = tree.ms_psize;
-    if (fstat(volume->fd, &status) != 0) {
+    if (!measure_file(volume)) {
         hf_error_set(error, EX_IOERR, errno, "%s", path);
         return false;
     }
-    volume->file_bytes = (uint64_t)status.st_size;
     volume_get_bytes(volume, &file_bytes, &used_bytes);
     if (file_bytes < used_bytes) {
         hf_error_set(error, EX_DATAERR, 0,
@@ -198,11 +204,16 @@ struct volume *volume_open(const char *path, const struct volume_options *option
         options->reserve_bytes != 0 ? options->reserve_bytes : RESERVE_BYTES_DEFAULT;
     volume->write.volume = volume;
     volume->write.writes = true;
-    code = open_env(volume, path, options->create);
+    code = open_env(volume, path);
+    if (code == 0) {
+        if (!check_length(volume, path, error)) {
+            volume_close(volume);
+            return NULL;
+        }
+        code = open_tables(volume, options->create);
+    }
     if (code != 0) {
         open_failed(error, path, code);
-    }
-    if (code != 0 || !check_length(volume, path, error)) {
         volume_close(volume);
         return NULL;
     }
@@ -288,6 +299,18 @@ static enum volume_status make_room(struct volume *volume, size_t operations, si
     }
     if (needed <= file_bytes) {
         return VOLUME_OK;
+    }
+    /* Zeros go behind the file's end as it is, never as it was: LMDB may have written there. */
+    if (!measure_file(volume)) {
+        return failed(&volume->write, "fstat", errno);
+    }
+    file_bytes = volume->file_bytes;
+    if (needed <= file_bytes) {
+        return VOLUME_OK;
+    }
+    if (file_bytes < used_bytes) {
+        snprintf(volume->write.text, sizeof volume->write.text, "the file was cut");
+        return VOLUME_BROKEN;
     }
     if (fstatvfs(volume->fd, &space) != 0) {
         return failed(&volume->write, "statvfs", errno);
