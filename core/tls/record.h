@@ -9,7 +9,8 @@
  *          (tls_keys_valid checks what came from elsewhere), but only one owner may ever seal:
  *          two owners would use a nonce twice. Sealed bytes go out whole and in order.
  * Thread   The thread that owns the tls_core. No lock, no PSA, nothing blocks.
- * Memory   None is allocated here; see aead.h for what mbedTLS allocates to key a context.
+ * Memory   None is kept here. Deriving keys (tls_keys_init, a KeyUpdate) takes a hash context of
+ *          mbedTLS's and gives it back; see aead.h for what it allocates to key a cipher.
  * Errors   enum tls_fault, one for each thing a peer may do wrong; each names the alert to send.
  *          After a fault or close_notify nothing more may be opened; after a sealed alert nothing
  *          more may be sealed (asserted).
