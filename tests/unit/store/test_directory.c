@@ -190,7 +190,8 @@ static void segments_stay_while_their_shape_does(void **state)
         assert_int_equal(block[4095], 7);
         assert_true(source.read(source.context, 2, SEGMENT_BYTES, block, 4096));
         assert_int_equal(block[0], 0); /* beyond the end */
-        assert_true(begin_run(directory, 2, SEGMENTS, 8192U * (unsigned)(round + 1), &error));
+        assert_true(
+            begin_run(directory, 2, SEGMENTS, UINT64_C(8192) * (unsigned)(round + 1), &error));
     }
     assert_int_equal(directory_manifest(directory)->incarnation, 3);
     directory_close(directory);
