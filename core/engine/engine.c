@@ -333,7 +333,7 @@ static void release(struct engine *engine, const struct pending *item)
         outbox_on_durable(engine, item->slot);
         break;
     case PENDING_ACK:
-        inbound_on_durable(engine, item->slot, item->counter, item->seq_a);
+        inbound_on_durable(engine, item->slot, item->id, item->counter, item->seq_a);
         break;
     case PENDING_REQUEST:
         history_run(engine, item->slot);

@@ -327,6 +327,7 @@ enum engine_result inbound_on_records(struct engine *engine, struct stream_recor
 
     item->slot = slot;
     item->counter = link->number;
+    item->id = link->term;
     item->seq_a = link->next - 1;
     link->waiting++;
     return ENGINE_TAKEN;
@@ -334,13 +335,14 @@ enum engine_result inbound_on_records(struct engine *engine, struct stream_recor
 
 /* Acknowledging */
 
-void inbound_on_durable(struct engine *engine, uint32_t slot, uint64_t number, uint64_t up_to)
+void inbound_on_durable(struct engine *engine, uint32_t slot, uint64_t term, uint64_t number,
+                        uint64_t up_to)
 {
     struct in_link *link = link_get(&engine->inbound, slot);
 
     HF_ASSERT(link->in_use && link->waiting > 0);
     link->waiting--;
-    if (link->number == number && up_to > link->ackable) {
+    if (link->term == term && link->number == number && up_to > link->ackable) {
         link->ackable = up_to;
         ready_mark(&engine->inbound.ready_links, slot, IN_READY_ACK);
     }
@@ -360,7 +362,7 @@ void inbound_send_ack(struct engine *engine, uint32_t slot)
     if (link->acked == link->ackable) {
         return;
     }
-    stream_ack_begin(&builder, to, room, &header, link->ackable);
+    stream_ack_begin(&builder, to, room, &header, link->acked, link->ackable);
     for (uint64_t number = link->acked + 1; number <= link->ackable; number++) {
         const uint64_t bit = UINT64_C(1) << (number % LINK_WINDOW_RECORDS);
 

@@ -55,7 +55,8 @@ bool inbound_open(struct inbound *inbound, const struct engine_config *config)
 void inbound_close(struct inbound *inbound);
 
 enum engine_result inbound_on_records(struct engine *engine, struct stream_records *records);
-/* What is up to that number is durable. */
-void inbound_on_durable(struct engine *engine, uint32_t slot, uint64_t number, uint64_t up_to);
+/* What is up to that number of that link is durable; the slot may have a newer one by now. */
+void inbound_on_durable(struct engine *engine, uint32_t slot, uint64_t term, uint64_t number,
+                        uint64_t up_to);
 void inbound_send_ack(struct engine *engine, uint32_t slot);
 void inbound_drop_partition(struct engine *engine, struct partition_id partition);

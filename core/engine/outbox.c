@@ -367,6 +367,11 @@ enum engine_result outbox_on_ack(struct engine *engine, const struct stream_ack 
     if (link == NULL || ack->up_to >= link->next) {
         return ENGINE_TAKEN; /* not of this link, or of what was never sent */
     }
+    if (link->flight.first != SLOT_NONE &&
+        outbox_out(&engine->outbox, link->flight.first)->number <= ack->above) {
+        outbox_renumber(&engine->outbox, slot); /* outcomes were lost: they must be told again */
+        return ENGINE_TAKEN;
+    }
     if (pendings_room(&engine->pendings) < STREAM_RECORDS_MAX + 1) {
         return ENGINE_BLOCKED;
     }

@@ -40,8 +40,8 @@ struct pending {
     uint32_t user_a;      /* MESSAGE: the sender. ADVANCE: whose entries */
     uint32_t user_b;      /* MESSAGE: the receiver, or SLOT_NONE */
     uint64_t counter;     /* MESSAGE, ANSWER. ACK: the link's number. WELCOME: head */
-    uint64_t id;          /* MESSAGE, ANSWER. WELCOME: floor */
-    uint64_t seq_a;       /* MESSAGE, ANSWER, ADVANCE. ANSWER of ORDER: expected. ACK: up to */
+    uint64_t id;          /* MESSAGE, ANSWER. WELCOME: floor. ACK: the link's term */
+    uint64_t seq_a;       /* MESSAGE, ANSWER, ADVANCE. Of a refusal: expected. ACK: up to */
     uint64_t seq_b;       /* MESSAGE */
 };
 _Static_assert(sizeof(struct pending) == 64, "a cache line");

@@ -119,16 +119,19 @@ static enum engine_result repeat(struct engine *engine, uint32_t slot, uint64_t 
                   kept->id, kept->seq, CODE_OK);
 }
 
-/* Whether a repeat can only be told by outcomes that aren't in memory. */
-static enum engine_result reload_outcomes(struct engine *engine, uint32_t slot, uint64_t counter)
+/*
+ * It may be a repeat: that can only be told by outcomes that aren't in memory. When they can't be
+ * had the session ends: a refusal would have to stop what is behind it, and mustn't be one of an
+ * old counter, whose `expected` is no place to go on from.
+ */
+static enum engine_result reload_outcomes(struct engine *engine, uint32_t slot)
 {
     struct session *session = session_get(engine, slot);
     struct user_cell *user = user_get(&engine->cells, session->user);
 
     if (session->reloaded || session->load_failed) {
-        session->reloaded = 0;
-        session->load_failed = 0;
-        return refuse(engine, slot, counter, CODE_RETRY); /* they can't be had now */
+        session_fail_now(engine, slot, CODE_BUSY, SEND_RETRY_MS);
+        return ENGINE_CLOSED;
     }
     if (user->load == SLOT_NONE) {
         const struct load load = { .kind = LOAD_USER, .user = { user->id } };
@@ -381,7 +384,7 @@ enum engine_result send_on_frame(struct engine *engine, uint32_t slot,
         session->reloaded = 0;
         return repeat(engine, slot, send.counter, kept);
     case OUTCOME_UNLOADED:
-        return reload_outcomes(engine, slot, send.counter);
+        return reload_outcomes(engine, slot);
     case OUTCOME_NONE:
         session->reloaded = 0;
         break;

@@ -114,19 +114,21 @@ bool stream_next(struct stream_records *records, uint64_t *number, struct stream
 
 bool stream_decode_ack(const uint8_t *bytes, size_t byte_count, struct stream_ack *out)
 {
-    uint64_t last = 0;
+    uint64_t last;
 
     if (!stream_decode_header(bytes, byte_count, &out->header) || out->header.kind != STREAM_ACK ||
         byte_count < STREAM_ACK_BYTES) {
         return false;
     }
-    out->up_to = load_be64(bytes + STREAM_HEADER_BYTES);
-    out->count = load_be16(bytes + STREAM_HEADER_BYTES + 8);
+    out->above = load_be64(bytes + STREAM_HEADER_BYTES);
+    out->up_to = load_be64(bytes + STREAM_HEADER_BYTES + 8);
+    out->count = load_be16(bytes + STREAM_HEADER_BYTES + 16);
     out->exceptions_ = bytes + STREAM_ACK_BYTES;
     if (out->count > STREAM_RECORDS_MAX ||
         byte_count != STREAM_ACK_BYTES + (size_t)out->count * STREAM_EXCEPTION_BYTES) {
         return false;
     }
+    last = out->above;
     for (uint16_t i = 0; i < out->count; i++) {
         uint64_t number;
         uint16_t code;
@@ -137,7 +139,7 @@ bool stream_decode_ack(const uint8_t *bytes, size_t byte_count, struct stream_ac
         }
         last = number;
     }
-    return out->up_to != 0;
+    return out->up_to > out->above;
 }
 
 void stream_exception(const struct stream_ack *ack, uint16_t i, uint64_t *number, uint16_t *code)
@@ -189,12 +191,13 @@ size_t stream_end(struct stream_builder *builder)
 }
 
 void stream_ack_begin(struct stream_builder *builder, uint8_t *to, size_t cap,
-                      const struct stream_header *header, uint64_t up_to)
+                      const struct stream_header *header, uint64_t above, uint64_t up_to)
 {
     HF_ASSERT(cap >= STREAM_ACK_BYTES + STREAM_RECORDS_MAX * STREAM_EXCEPTION_BYTES);
     *builder = (struct stream_builder){ .frame_ = to, .cap_ = cap, .used_ = STREAM_ACK_BYTES };
     put_header(to, STREAM_ACK, header);
-    store_be64(to + STREAM_HEADER_BYTES, up_to);
+    store_be64(to + STREAM_HEADER_BYTES, above);
+    store_be64(to + STREAM_HEADER_BYTES + 8, up_to);
 }
 
 void stream_ack_add(struct stream_builder *builder, uint64_t number, uint16_t code)
@@ -210,7 +213,7 @@ void stream_ack_add(struct stream_builder *builder, uint64_t number, uint16_t co
 
 size_t stream_ack_end(struct stream_builder *builder)
 {
-    store_be16(builder->frame_ + STREAM_HEADER_BYTES + 8, builder->count_);
+    store_be16(builder->frame_ + STREAM_HEADER_BYTES + 16, builder->count_);
     return builder->used_;
 }
 

@@ -5,7 +5,7 @@
  *      | kind 1 | source 2 | destination 2 | term 8 | link number 8 |
  *      STREAM       first number 8, count 2, records: after 16, origin 16, from 8, to 8, device 4,
  *                   id 8, kind 1, body length 2, body
- *      STREAM_ACK   up to 8, count 2, exceptions: number 8, code 2
+ *      STREAM_ACK   above 8, up to 8, count 2, exceptions: number 8, code 2
  *      LINK_END
  *
  * Source and destination are those of the link in all three: an answer goes from the destination.
@@ -64,7 +64,9 @@ struct stream_records {
 
 struct stream_ack {
     struct stream_header header;
-    uint64_t up_to; /* covers this number and all below that weren't covered yet */
+    /* Covers the numbers above the one, up to the other. */
+    uint64_t above;
+    uint64_t up_to;
     uint16_t count;
     const uint8_t *exceptions_;
 };
@@ -73,7 +75,7 @@ struct stream_ack {
 #define STREAM_RECORDS_BYTES      (STREAM_HEADER_BYTES + 8 + 2)
 #define STREAM_RECORD_FIXED_BYTES ((size_t)16 + 16 + 8 + 8 + 4 + 8 + 1 + 2)
 #define STREAM_EXCEPTION_BYTES    ((size_t)8 + 2)
-#define STREAM_ACK_BYTES          (STREAM_HEADER_BYTES + 8 + 2)
+#define STREAM_ACK_BYTES          (STREAM_HEADER_BYTES + 8 + 8 + 2)
 
 /* A receiver takes no more. */
 #define STREAM_RECORDS_MAX     64
@@ -114,7 +116,7 @@ size_t stream_end(struct stream_builder *builder);
 
 /* An acknowledgement: begin, exceptions in rising order, end. At most STREAM_RECORDS_MAX. */
 void stream_ack_begin(struct stream_builder *builder, uint8_t *to, size_t cap,
-                      const struct stream_header *header, uint64_t up_to);
+                      const struct stream_header *header, uint64_t above, uint64_t up_to);
 void stream_ack_add(struct stream_builder *builder, uint64_t number, uint16_t code);
 size_t stream_ack_end(struct stream_builder *builder);
 

@@ -114,7 +114,7 @@ void world_open(struct world *world, uint32_t host_count,
                                                .devices_max = 128,
                                                .heads_max = 128,
                                                .outcome_chunks = 256,
-                                               .sessions_max = HOST_CONNS,
+                                               .sessions_max = 64,
                                                .pending_max = 512,
                                                .outs_max = 256,
                                                .links_max = 64,
@@ -191,9 +191,7 @@ void host_restart(struct host *host)
         }
         list_free(&other->streams);
         for (uint32_t p = 0; p < PARTITION_COUNT; p++) {
-            if (is_home(host, (uint16_t)p)) {
-                engine_on_link_down(other->engine, (struct partition_id){ (uint16_t)p });
-            }
+            engine_on_link_down(other->engine, (struct partition_id){ (uint16_t)p });
         }
     }
     start(host);

@@ -20,7 +20,7 @@
 #include "proto/frame.h"
 #include "proto/message.h"
 
-#define HOST_CONNS 64
+#define HOST_CONNS 1024
 
 struct bytes {
     uint8_t *at;

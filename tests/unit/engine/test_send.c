@@ -379,7 +379,7 @@ static void repeat_is_known_after_its_outcome_was_evicted(void **state)
 }
 
 /* What can't be told from a repeat now is not taken for new. */
-static void repeat_whose_outcome_cant_be_read_is_refused_for_now(void **state)
+static void repeat_whose_outcome_cant_be_read_ends_the_connection(void **state)
 {
     struct pair pair;
     (void)state;
@@ -392,8 +392,10 @@ static void repeat_whose_outcome_cant_be_read_is_refused_for_now(void **state)
     pair.host->fail_loads = true;
     client_send(pair.a, 7, 11, B, "text");
     world_settle(&pair.world);
-    assert_int_equal(client_rejected(pair.a).code, CODE_RETRY);
+    assert_int_equal(client_error(pair.a).code, CODE_BUSY);
+    assert_true(pair.a->closed);
     pair.host->fail_loads = false;
+    pair.a = host_connect(pair.host, (struct user_id){ A }, 1, nothing);
     client_send(pair.a, 7, 11, B, "text");
     world_settle(&pair.world);
     assert_int_equal(client_accepted(pair.a).seq, 1);
@@ -468,7 +470,7 @@ int main(void)
         cmocka_unit_test(thirty_third_outstanding_is_refused),
         cmocka_unit_test(send_to_an_unreadable_head_is_refused_for_now),
         cmocka_unit_test(repeat_is_known_after_its_outcome_was_evicted),
-        cmocka_unit_test(repeat_whose_outcome_cant_be_read_is_refused_for_now),
+        cmocka_unit_test(repeat_whose_outcome_cant_be_read_ends_the_connection),
         cmocka_unit_test(send_is_refused_when_no_outcome_can_be_kept),
         cmocka_unit_test(outcomes_survive_a_restart),
     };

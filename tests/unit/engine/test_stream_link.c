@@ -188,6 +188,58 @@ static void gap_ends_the_link_and_everything_comes_again(void **state)
     two_close(&two);
 }
 
+/*
+ * Links of different starts of a source may have the same number: what waited to be acknowledged
+ * on the older one says nothing of the newer.
+ */
+static void acknowledgement_of_an_older_term_is_dropped(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.b.value, "text");
+    client_send(two.ca, 2, 12, two.c.value, "nobody there");
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb); /* b's entry isn't durable: the acknowledgement waits */
+    host_restart(two.ha);
+    for (int i = 0; i < 4; i++) {
+        host_answer_loads(two.ha);
+    }
+    assert_int_equal(two.hb->streams.count, 2);
+    assert_true(host_deliver_stream(two.hb)); /* the first record, by link 1 again */
+    host_durable(two.hb);
+    host_expect_ack(two.ha, 1, "");
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 2);
+    assert_int_equal(host_last_record(two.ha, RECORD_ENTRY, two.a.value)->entry.form,
+                     LOG_ENTRY_REFUSED);
+    two_close(&two);
+}
+
+/* What an acknowledgement that was lost had told isn't taken for delivered. */
+static void lost_acknowledgement_makes_the_link_begin_anew(void **state)
+{
+    struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.c.value, "nobody there");
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb);
+    host_durable(two.hb);
+    host_expect_ack(two.ha, 1, "R1");
+    two.ha->streams.taken = two.ha->streams.count; /* lost */
+    client_send(two.ca, 2, 12, two.b.value, "text");
+    two_offer_and_send(&two);
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 2);
+    assert_int_equal(host_last_record(two.ha, RECORD_ENTRY, two.a.value)->entry.form,
+                     LOG_ENTRY_REFUSED);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 1);
+    two_close(&two);
+}
+
 static void few_links(struct engine_config *config)
 {
     config->links_max = 4;
@@ -407,7 +459,7 @@ static void hostile_stream_frames_change_nothing(void **state)
     struct stream_builder builder;
     struct stream_header header;
     assert_true(stream_decode_header(good.at, good.count, &header));
-    stream_ack_begin(&builder, bytes, 1000, &header, 5);
+    stream_ack_begin(&builder, bytes, 1000, &header, 0, 5);
     host_begin_turn(two.ha);
     assert_int_equal(engine_on_stream(two.ha->engine, bytes, stream_ack_end(&builder)),
                      ENGINE_TAKEN);
@@ -481,6 +533,8 @@ int main(void)
         cmocka_unit_test(frame_of_an_old_link_is_not_read),
         cmocka_unit_test(gap_within_a_link_ends_it_too),
         cmocka_unit_test(gap_ends_the_link_and_everything_comes_again),
+        cmocka_unit_test(acknowledgement_of_an_older_term_is_dropped),
+        cmocka_unit_test(lost_acknowledgement_makes_the_link_begin_anew),
         cmocka_unit_test(receiver_forgets_idle_links_and_goes_on),
         cmocka_unit_test(destination_over_its_quota_is_full),
         cmocka_unit_test(link_window_bounds_what_is_outstanding),
