@@ -6,6 +6,7 @@ bool cells_open(struct cells *cells, const struct cells_config *config)
 {
     *cells = (struct cells){ .hash_seed = config->hash_seed,
                              .users_full_at = UINT64_MAX,
+                             .devices_full_at = UINT64_MAX,
                              .heads_full_at = UINT64_MAX,
                              .chunks_full_at = UINT64_MAX };
     return slab_open(&cells->users, config->users_max, sizeof(struct user_cell)) &&
@@ -244,13 +245,15 @@ uint32_t device_take(struct cells *cells, uint32_t user_slot, struct device_id i
 {
     uint32_t slot = slab_take(&cells->devices);
 
-    if (slot == SLOT_NONE) {
+    if (slot == SLOT_NONE && cells->devices_full_at != cells->evictable_ticket) {
         struct user_cell *keep = user_get(cells, user_slot);
         const uint32_t load = keep->load;
 
         keep->load = UINT32_MAX; /* whoever asks for a device isn't evicted for it */
         if (evict_user(cells, true)) {
             slot = slab_take(&cells->devices);
+        } else {
+            cells->devices_full_at = cells->evictable_ticket;
         }
         keep->load = load;
     }

@@ -104,7 +104,7 @@ struct cells {
     uint64_t hash_seed;
     uint64_t evictable_ticket; /* changes up to here are in the volumes and told to all */
     /* The pool was searched in vain at that evictable ticket: don't until it rises. */
-    uint64_t users_full_at, heads_full_at, chunks_full_at;
+    uint64_t users_full_at, devices_full_at, heads_full_at, chunks_full_at;
     struct cells_round users_round, heads_round, devices_round;
     bool wants_flush; /* most of a pool can't be evicted before */
     struct slab users;
@@ -131,6 +131,7 @@ void cells_close(struct cells *cells);
 static inline void cells_search_again(struct cells *cells)
 {
     cells->users_full_at = UINT64_MAX;
+    cells->devices_full_at = UINT64_MAX;
     cells->heads_full_at = UINT64_MAX;
     cells->chunks_full_at = UINT64_MAX;
 }

@@ -173,9 +173,10 @@ static void ask_chain(struct engine *engine, uint32_t slot)
                          .bytes = WALK_BYTES };
 
     if (request->direction == HISTORY_BEFORE) {
-        /* The anchor comes too, to be looked at. */
+        /* The anchor comes too, to be looked at, and one behind it must fit whatever their sizes.
+         */
         load.count = request->n + (request->anchor != 0 ? 1U : 0U);
-        load.bytes = request->bytes + (request->anchor != 0 ? RECORD_BYTES_MAX : 0U);
+        load.bytes = request->anchor != 0 ? FRAME_BYTES_MAX + RECORD_BYTES_MAX : request->bytes;
     }
     ask(engine, slot, &load);
 }

@@ -159,6 +159,21 @@ static void after_walks_down_over_large_messages(void **state)
     world_close(&log.world);
 }
 
+/* However few bytes were asked for, and however large the anchor is. */
+static void large_messages_come_one_by_one(void **state)
+{
+    struct log log;
+    (void)state;
+    open_log(&log, 12, 15000, small_ring);
+    for (uint64_t n = 12; n >= 1; n--) {
+        expect_page(ask(&log, B, HISTORY_BEFORE, n == 12 ? 0 : 2 * n + 1, 10, 1), n, n,
+                    n > 1 ? PAGE_FLAG_MORE : 0);
+        expect_page(ask(&log, B, HISTORY_AFTER, n == 1 ? 0 : 2 * n - 3, 10, 1), n, n,
+                    n < 12 ? PAGE_FLAG_MORE : 0);
+    }
+    world_close(&log.world);
+}
+
 static void wrong_anchor_is_a_bad_cursor(void **state)
 {
     struct log log;
@@ -339,6 +354,7 @@ int main(void)
         cmocka_unit_test(after_goes_forward_by_pages),
         cmocka_unit_test(page_ends_at_its_bytes_but_has_one_message),
         cmocka_unit_test(after_walks_down_over_large_messages),
+        cmocka_unit_test(large_messages_come_one_by_one),
         cmocka_unit_test(wrong_anchor_is_a_bad_cursor),
         cmocka_unit_test(refused_entry_is_no_anchor),
         cmocka_unit_test(unknown_conversation_gives_an_empty_page),
