@@ -237,8 +237,11 @@ static bool on_outcomes(struct engine *engine, uint32_t slot, const struct loade
         const struct loaded_device *row = &loaded->devices[i];
         const uint32_t device = device_find(cells, user, row->device);
 
-        if (device == SLOT_NONE || device_get(cells, device)->session == SLOT_NONE) {
-            continue; /* nobody asks for these */
+        const uint32_t session =
+            device == SLOT_NONE ? SLOT_NONE : device_get(cells, device)->session;
+
+        if (session == SLOT_NONE || !session_get(engine, session)->reloaded) {
+            continue; /* nobody asks for these, and another's might go for them */
         }
         if (!outcomes_reload(cells, device_get(cells, device), row->outcomes, row->outcome_count)) {
             engine_want_flush(engine);
