@@ -1,0 +1,175 @@
+#include "tests/sim/disk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/check.h"
+#include "tests/sim/fail.h"
+#include "tests/sim/volume_map.h"
+
+void disk_open(struct disk *disk, struct hazards *hazards, struct prng *prng, uint16_t volume_count)
+{
+    *disk = (struct disk){ .hazards = hazards, .prng = prng };
+    for (int i = 0; i < SCHEMA_DIRECTORY_ID_BYTES; i++) {
+        disk->manifest.directory_id[i] = (uint8_t)prng_next(prng);
+    }
+    disk->manifest.volume_count = volume_count;
+    for (uint16_t i = 0; i < volume_count; i++) {
+        disk->volumes[i] = volume_map_open();
+    }
+}
+
+static void free_segments(struct disk_set *set)
+{
+    for (uint16_t core = 0; core < set->core_count; core++) {
+        for (uint32_t i = 0; i < set->segment_count; i++) {
+            free(set->segments[core][i]);
+            set->segments[core][i] = NULL;
+        }
+    }
+    set->core_count = 0;
+}
+
+void disk_close(struct disk *disk)
+{
+    for (uint16_t i = 0; i < disk->manifest.volume_count; i++) {
+        volume_close(disk->volumes[i]);
+    }
+    free_segments(&disk->set);
+}
+
+void disk_make_segments(struct disk *disk, uint16_t core_count, uint32_t segment_count,
+                        uint32_t segment_bytes)
+{
+    struct disk_set *set = &disk->set;
+
+    HF_ASSERT(core_count <= DISK_CORES_MAX && segment_count <= DISK_SEGMENTS_MAX);
+    if (set->core_count == core_count && set->segment_count == segment_count &&
+        set->segment_bytes == segment_bytes) {
+        return;
+    }
+    free_segments(set);
+    *set = (struct disk_set){
+        .core_count = core_count,
+        .segment_count = segment_count,
+        .segment_bytes = segment_bytes,
+    };
+    for (uint16_t core = 0; core < core_count; core++) {
+        for (uint32_t i = 0; i < segment_count; i++) {
+            set->segments[core][i] = calloc(1, segment_bytes);
+            SIM_CHECK(set->segments[core][i] != NULL, "out of memory");
+        }
+    }
+}
+
+static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8_t *to,
+                         size_t byte_count)
+{
+    const struct disk_core *core = context;
+    const struct disk_set *set = &core->disk->set;
+
+    HF_ASSERT(core->core < set->core_count && segment < set->segment_count);
+    HF_ASSERT(offset % JOURNAL_BLOCK_BYTES == 0 && byte_count % JOURNAL_BLOCK_BYTES == 0);
+    for (size_t i = 0; i < byte_count; i += JOURNAL_BLOCK_BYTES) {
+        if (offset + i < set->segment_bytes) {
+            memcpy(to + i, set->segments[core->core][segment] + offset + i, JOURNAL_BLOCK_BYTES);
+        } else {
+            memset(to + i, 0, JOURNAL_BLOCK_BYTES);
+        }
+    }
+    return true;
+}
+
+struct journal_source disk_source(struct disk_core *core)
+{
+    return (struct journal_source){ .context = core, .read = read_segment };
+}
+
+void disk_submit(struct disk *disk, uint16_t core, const struct journal_write *write)
+{
+    HF_ASSERT(!disk->writes[core].active);
+    HF_ASSERT(write->offset % JOURNAL_BLOCK_BYTES == 0 &&
+              write->byte_count % JOURNAL_BLOCK_BYTES == 0 && write->byte_count > 0);
+    HF_ASSERT((uintptr_t)write->bytes % JOURNAL_BLOCK_BYTES == 0);
+    HF_ASSERT(write->segment < disk->set.segment_count &&
+              write->offset + write->byte_count <= disk->set.segment_bytes);
+    disk->writes[core] = (struct disk_write){
+        .active = true,
+        .segment = write->segment,
+        .offset = write->offset,
+        .bytes = write->bytes,
+        .byte_count = write->byte_count,
+    };
+}
+
+void disk_complete(struct disk *disk, uint16_t core, size_t byte_count)
+{
+    struct disk_write *write = &disk->writes[core];
+
+    HF_ASSERT(write->active && byte_count <= write->byte_count);
+    memcpy(disk->set.segments[core][write->segment] + write->offset, write->bytes, byte_count);
+    write->active = false;
+}
+
+/* How the sectors of a write under way fare: one of these for each write. */
+enum tear {
+    TEAR_ALL_LOST,
+    TEAR_ALL_KEPT,
+    TEAR_FIRST_KEPT, /* in order, up to somewhere */
+    TEAR_LAST_KEPT,  /* the other way round */
+    TEAR_MIXED,
+    TEAR_KINDS,
+};
+
+static void tear_sector(struct disk *disk, uint8_t *at, const uint8_t *bytes)
+{
+    const size_t from = prng_below(disk->prng, DISK_SECTOR_BYTES);
+    const size_t to = from + 1 + prng_below(disk->prng, DISK_SECTOR_BYTES - from);
+
+    memcpy(at + from, bytes + from, to - from);
+    disk->hazards->counts[HAZARD_SECTORS_TORN]++;
+}
+
+static void tear_write(struct disk *disk, uint16_t core)
+{
+    struct disk_write *write = &disk->writes[core];
+    uint8_t *at = disk->set.segments[core][write->segment] + write->offset;
+    const enum tear tear = (enum tear)prng_below(disk->prng, TEAR_KINDS);
+    const size_t sectors = write->byte_count / DISK_SECTOR_BYTES;
+    const size_t limit = prng_below(disk->prng, sectors + 1);
+
+    disk->hazards->counts[HAZARD_CRASH_WRITE]++;
+    for (size_t i = 0; i < sectors; i++) {
+        const size_t place = i * DISK_SECTOR_BYTES;
+        const bool kept = tear == TEAR_ALL_KEPT || (tear == TEAR_FIRST_KEPT && i < limit) ||
+                          (tear == TEAR_LAST_KEPT && i >= limit) ||
+                          (tear == TEAR_MIXED && prng_chance(disk->prng, 500));
+
+        if (tear == TEAR_MIXED && prng_chance(disk->prng, 100)) {
+            tear_sector(disk, at + place, write->bytes + place);
+        } else if (kept) {
+            memcpy(at + place, write->bytes + place, DISK_SECTOR_BYTES);
+            disk->hazards->counts[HAZARD_SECTORS_KEPT]++;
+        } else {
+            disk->hazards->counts[HAZARD_SECTORS_LOST]++;
+        }
+    }
+}
+
+void disk_tear_writes(struct disk *disk)
+{
+    for (uint16_t core = 0; core < disk->set.core_count; core++) {
+        if (disk->writes[core].active) {
+            tear_write(disk, core);
+            disk->writes[core].active = false;
+        }
+    }
+}
+
+void disk_crash(struct disk *disk)
+{
+    for (uint16_t i = 0; i < disk->manifest.volume_count; i++) {
+        disk->hazards->counts[HAZARD_COMMITS_LOST] +=
+            volume_map_crash(disk->volumes[i], disk->prng);
+    }
+}
