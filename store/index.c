@@ -121,6 +121,7 @@ static void table_grow(struct table *table)
     uint32_t *move = &table->heads[added];
     uint32_t node = *keep;
 
+    HF_ASSERT(split < table->half);
     table->buckets++;
     while (node != NODE_NONE) {
         const uint64_t hash = hash_key(node_at(table, node), table->words);

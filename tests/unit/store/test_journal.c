@@ -80,81 +80,132 @@ static bool append_one(struct journal *journal, uint64_t ticket, uint64_t *rando
 
 enum { APPENDED_MAX = 20000 };
 
-/* Random appends, writes (short ones too) and flushes, over many rounds of the segments: all that
- * isn't flushed is read back, from the files and, where it is recent, from memory. */
+/* A journal at work: a write in flight is read by the disk only when it ends. */
+struct work {
+    struct memory_disk disk;
+    struct journal *journal;
+    struct appended *appended;
+    uint64_t count;
+    uint64_t durable;
+    uint64_t flushed;
+    struct journal_write write;
+    bool in_flight;
+    struct journal_flush flush;
+    unsigned flushes;
+    unsigned recent;
+    unsigned refused;
+    uint64_t random;
+    uint8_t *scratch;
+};
+
+static void begin_write(struct work *work)
+{
+    if (!work->in_flight && journal_next_write(work->journal, &work->write)) {
+        work->in_flight = true;
+        assert_int_equal(work->write.offset % JOURNAL_BLOCK_BYTES, 0);
+        assert_int_equal(work->write.byte_count % JOURNAL_BLOCK_BYTES, 0);
+        assert_true(work->write.offset + work->write.byte_count <= SEGMENT_BYTES);
+    }
+}
+
+/* Now and then the write comes out short. */
+static void end_write(struct work *work)
+{
+    size_t done = work->write.byte_count;
+
+    if (!work->in_flight) {
+        return;
+    }
+    if (random_next(&work->random) % 4 == 0) {
+        done = random_next(&work->random) % (work->write.byte_count + 1);
+    }
+    memcpy(work->disk.bytes + work->write.segment * SEGMENT_BYTES + work->write.offset,
+           work->write.bytes, done);
+    work->in_flight = false;
+    journal_on_written(work->journal, done);
+    assert_true(journal_durable_ticket(work->journal) >= work->durable);
+    work->durable = journal_durable_ticket(work->journal);
+}
+
+static void step_flush(struct work *work)
+{
+    if (journal_flush_ready(work->journal)) {
+        assert_true(work->durable >= work->flush.upto_ticket);
+        journal_flush_end(work->journal);
+        work->flushed = work->flush.upto_ticket;
+        work->flushes++;
+    } else if (journal_flush_begin(work->journal, &work->flush)) {
+        assert_int_equal(work->flush.upto_ticket, work->count); /* what is in flight too */
+    }
+}
+
+/* Any record that isn't flushed: from the file if it is durable, from memory if it is recent. */
+static void read_back(struct work *work)
+{
+    const struct journal_source source = memory_disk_source(&work->disk);
+    const struct appended *one =
+        &work->appended[work->flushed + random_next(&work->random) % (work->count - work->flushed)];
+    struct journal_span spans[SEGMENT_COUNT];
+    uint8_t bytes[RECORD_BYTES_MAX];
+    size_t length = journal_read_recent(work->journal, one->pos, bytes, sizeof bytes);
+
+    if (length > 0) {
+        work->recent++;
+        assert_is(one, bytes, length);
+    }
+    if (one->seq <= work->durable) {
+        const uint32_t span_count =
+            journal_get_spans(work->journal, 0, UINT64_MAX, spans, SEGMENT_COUNT);
+
+        assert_true(journal_fetch(&source, &identity, spans, span_count, one->pos, work->scratch,
+                                  bytes, sizeof bytes, &length));
+        assert_is(one, bytes, length);
+    } else {
+        assert_true(length > 0); /* what isn't durable yet is always in memory */
+    }
+}
+
+/* Random appends, writes and flushes, over many rounds of the segments. */
 static void what_was_appended_is_read_back(void **state)
 {
     (void)state;
-    struct memory_disk disk;
-    struct journal *journal = open_journal();
-    struct appended *appended = calloc(APPENDED_MAX, sizeof *appended);
-    uint64_t random = 1;
-    uint64_t count = 0;
-    uint64_t durable = 0;
-    uint64_t flushed = 0;
-    unsigned flushes = 0;
-    unsigned recent = 0;
-    struct journal_flush flush = { 0 };
-    uint8_t *scratch = aligned_alloc(JOURNAL_BLOCK_BYTES, JOURNAL_FETCH_SCRATCH_BYTES);
+    static struct work work;
 
-    memory_disk_init(&disk, SEGMENT_BYTES, SEGMENT_COUNT);
-    const struct journal_source source = memory_disk_source(&disk);
-    while (count < APPENDED_MAX) {
-        const uint64_t draw = random_next(&random) % 100;
-        struct journal_write write;
-        struct journal_span spans[SEGMENT_COUNT];
+    memset(&work, 0, sizeof work);
+    work.journal = open_journal();
+    work.appended = calloc(APPENDED_MAX, sizeof *work.appended);
+    work.scratch = aligned_alloc(JOURNAL_BLOCK_BYTES, JOURNAL_FETCH_SCRATCH_BYTES);
+    work.random = 1;
+    memory_disk_init(&work.disk, SEGMENT_BYTES, SEGMENT_COUNT);
+    while (work.count < APPENDED_MAX) {
+        /* Phases: mostly appends until all room is taken, then mostly writes. */
+        const bool eager = work.count / 500 % 2 == 0;
+        const uint64_t draw = random_next(&work.random) % 1000;
 
-        if (draw < 60) {
-            count += append_one(journal, count + 1, &random, &appended[count]);
-        } else if (journal_next_write(journal, &write)) {
-            size_t done = write.byte_count;
-
-            if (draw < 70) {
-                done = random_next(&random) % (write.byte_count + 1);
+        if (draw < (eager ? 950 : 500)) {
+            if (append_one(work.journal, work.count + 1, &work.random,
+                           &work.appended[work.count])) {
+                work.count++;
+            } else {
+                work.refused++;
             }
-            memcpy(disk.bytes + (size_t)write.segment * SEGMENT_BYTES + write.offset, write.bytes,
-                   done);
-            if (draw < 80 && journal_flush_begin(journal, &flush)) {
-                assert_int_equal(flush.upto_ticket, count); /* what is in flight too */
-            }
-            journal_on_written(journal, done);
-            assert_true(journal_durable_ticket(journal) >= durable);
-            durable = journal_durable_ticket(journal);
-        } else if (draw == 98) {
-            (void)!journal_flush_begin(journal, &flush);
+        } else if (draw < 970) {
+            begin_write(&work);
+        } else if (draw < 990) {
+            end_write(&work);
+        } else {
+            step_flush(&work);
         }
-        if (journal_flush_ready(journal) && draw == 99) {
-            assert_true(durable >= flush.upto_ticket);
-            journal_flush_end(journal);
-            flushed = flush.upto_ticket;
-            flushes++;
-        }
-        if (count > flushed && draw % 10 == 3) {
-            const struct appended *one =
-                &appended[flushed + random_next(&random) % (count - flushed)];
-            uint8_t bytes[RECORD_BYTES_MAX];
-            size_t length = journal_read_recent(journal, one->pos, bytes, sizeof bytes);
-
-            if (length > 0) {
-                recent++;
-                assert_is(one, bytes, length);
-            }
-            if (one->seq <= durable) {
-                const uint32_t span_count =
-                    journal_get_spans(journal, 0, UINT64_MAX, spans, SEGMENT_COUNT);
-
-                assert_true(journal_fetch(&source, &identity, spans, span_count, one->pos, scratch,
-                                          bytes, sizeof bytes, &length));
-                assert_is(one, bytes, length);
-            }
+        if (work.count > work.flushed && draw % 10 == 3) {
+            read_back(&work);
         }
     }
-    assert_true(journal_end_lsn(journal) > 4 * SEGMENT_BYTES * SEGMENT_COUNT);
-    assert_true(flushes > 20 && recent > 100);
-    free(scratch);
-    free(appended);
-    journal_close(journal);
-    memory_disk_deinit(&disk);
+    assert_true(journal_end_lsn(work.journal) > 4 * SEGMENT_BYTES * SEGMENT_COUNT);
+    assert_true(work.flushes > 20 && work.recent > 100 && work.refused > 100);
+    free(work.scratch);
+    free(work.appended);
+    journal_close(work.journal);
+    memory_disk_deinit(&work.disk);
 }
 
 static void a_walk_gives_every_record_in_order(void **state)
@@ -201,6 +252,24 @@ static void a_walk_gives_every_record_in_order(void **state)
     assert_int_equal(status, WALK_DAMAGED);
     journal_walk_close(&walk);
     disk.bytes[(size_t)spans[1].segment * SEGMENT_BYTES + 5000] ^= 1;
+
+    /* So does a batch whose blocks are sound, each by itself. */
+    uint8_t *first = disk.bytes + spans[1].segment * SEGMENT_BYTES;
+    struct journal_block block;
+    assert_int_equal(journal_block_check(first, identity.directory_id, identity.core, &block),
+                     JOURNAL_BLOCK_OK);
+    block.batch_crc ^= 1;
+    journal_block_seal(first, &identity, &block);
+    assert_true(journal_walk_open(&walk, &source, &identity, spans, span_count, START_LSN,
+                                  journal_durable_lsn(journal)));
+    status = WALK_RECORD;
+    while (status == WALK_RECORD) {
+        status = journal_walk_next(&walk, &bytes, &length);
+    }
+    assert_int_equal(status, WALK_DAMAGED);
+    journal_walk_close(&walk);
+    block.batch_crc ^= 1;
+    journal_block_seal(first, &identity, &block);
 
     disk.reads_until_failure = 2;
     assert_true(journal_walk_open(&walk, &source, &identity, spans, span_count, START_LSN,
@@ -253,6 +322,30 @@ static void room_that_was_promised_is_there_until_segments_run_out(void **state)
     free(bytes);
     journal_close(journal);
     memory_disk_deinit(&disk);
+}
+
+/* What gathers has no batch yet, so a flush can't end behind it. */
+static void a_flush_begins_only_between_batches(void **state)
+{
+    (void)state;
+    struct journal *journal = open_journal();
+    struct journal_flush flush;
+    struct journal_write write;
+    uint8_t bytes[100] = { 0 };
+
+    journal_append(journal, 1, bytes, sizeof bytes);
+    assert_false(journal_flush_begin(journal, &flush));
+    assert_true(journal_next_write(journal, &write));
+    assert_false(journal_next_write(journal, &write)); /* one at a time */
+    assert_true(journal_flush_begin(journal, &flush));
+    assert_false(journal_flush_ready(journal));
+    journal_append(journal, 2, bytes, sizeof bytes);
+    journal_on_written(journal, write.byte_count);
+    assert_true(journal_flush_ready(journal));
+    assert_int_equal(flush.upto_ticket, 1);
+    assert_int_equal(flush.upto_lsn, journal_durable_lsn(journal));
+    assert_true(journal_unflushed_bytes(journal) > 0);
+    journal_close(journal);
 }
 
 static void a_segment_used_again_no_longer_gives_its_old_records(void **state)
@@ -350,6 +443,7 @@ int main(void)
         cmocka_unit_test(what_was_appended_is_read_back),
         cmocka_unit_test(a_walk_gives_every_record_in_order),
         cmocka_unit_test(room_that_was_promised_is_there_until_segments_run_out),
+        cmocka_unit_test(a_flush_begins_only_between_batches),
         cmocka_unit_test(a_segment_used_again_no_longer_gives_its_old_records),
         cmocka_unit_test(blocks_tell_foreign_torn_and_newer_apart),
         cmocka_unit_test(settings_out_of_range_are_refused),

@@ -65,6 +65,14 @@ static void take_spans(struct reading *reading)
         journal_get_spans(reading->world.journal, 0, UINT64_MAX, reading->spans, SEGMENT_COUNT);
 }
 
+static uint64_t find_nowhere(void *context, struct user_id user, uint64_t seq)
+{
+    (void)context;
+    (void)user;
+    (void)seq;
+    return UINT64_C(1) << 40 | JOURNAL_HEADER_BYTES;
+}
+
 static void assert_entry(const struct log_entry *expected, const uint8_t *bytes, size_t left,
                          size_t *length)
 {
@@ -351,6 +359,111 @@ static void an_entry_that_left_the_journal_meanwhile_is_found_in_the_volume(void
     free(reading);
 }
 
+/* The same, but the flush ends when the snapshot is taken already: another is. */
+static uint64_t find_and_flush(void *context, struct user_id user, uint64_t seq)
+{
+    struct reading *reading = context;
+    const uint64_t pos = index_find(reading->world.index, user, seq);
+
+    if (pos != 0) {
+        world_flush(&reading->world, 100, 0);
+        memset(reading->world.disk.bytes, 0, SEGMENT_BYTES * SEGMENT_COUNT);
+    }
+    return pos;
+}
+
+static void an_entry_flushed_since_the_snapshot_is_found_in_the_next(void **state)
+{
+    (void)state;
+    struct reading *reading = malloc(sizeof *reading);
+    const struct chat_user *user;
+    struct read_answer answer;
+    size_t length;
+
+    reading_init(reading, 34);
+    user = &reading->world.model.users[0];
+    world_chat(&reading->world, 100);
+    take_spans(reading);
+    reading->places.context = reading;
+    reading->places.find = find_and_flush;
+
+    const uint64_t from = user->facts.head;
+    const struct read_request request = {
+        .kind = READ_RANGE, .user = user->id, .from = from, .to = from, .bytes = 100
+    };
+
+    reader_load(reading->reader, &request, &reading->places, &answer);
+    assert_int_equal(answer.status, READ_FOUND);
+    assert_int_equal(answer.snapshot_lsn, journal_durable_lsn(reading->world.journal));
+    assert_entry(&user->entries[from - 1], answer.entries, answer.entries_bytes, &length);
+
+    /* And where the volume has never heard of it, that is a failure, not an absence. */
+    reading->places.find = find_nowhere;
+    const struct read_request beyond = {
+        .kind = READ_RANGE, .user = user->id, .from = from + 1, .to = from + 1, .bytes = 100
+    };
+    reader_load(reading->reader, &beyond, &reading->places, &answer);
+    assert_int_equal(answer.status, READ_FAILED);
+    assert_non_null(strstr(reader_text(reading->reader), "neither in the journal"));
+    reading_deinit(reading);
+    free(reading);
+}
+
+/* Each part is whole, but it isn't the body's. */
+static void parts_of_another_body_are_never_believed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        uint16_t part;
+        size_t byte_count;
+    } rows[] = { { "other bytes", 1, SCHEMA_BODY_PART_BYTES },
+                 { "shorter", 1, 5 },
+                 { "longer than the body", 2, SCHEMA_BODY_PART_BYTES } };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct reading *reading = malloc(sizeof *reading);
+        const struct record user = { .type = RECORD_USER,
+                                     .partition = partition_of(5),
+                                     .user = { { 5 }, 1700000000, 1 } };
+        const struct record entry = message_record(5, 9, 1, 1, 2000);
+        const struct schema_key key = schema_key_body(entry.entry.id, rows[i].part);
+        const struct read_request request = {
+            .kind = READ_RANGE, .user = { 5 }, .from = 1, .to = 1, .bytes = 100
+        };
+        uint8_t bytes[4096];
+        struct schema_row row;
+        struct volume_txn *txn;
+        struct read_answer answer;
+        size_t length;
+
+        reading_init(reading, 35);
+        length = record_encode(&user, bytes, sizeof bytes);
+        length += record_encode(&entry, bytes + length, sizeof bytes - length);
+        world_append(&reading->world, bytes, length);
+        memory_disk_write_all(&reading->world.disk, reading->world.journal);
+        world_flush(&reading->world, 10, 0);
+        reader_load(reading->reader, &request, NULL, &answer);
+        assert_int_equal(answer.status, READ_FOUND);
+
+        struct volume *volume =
+            reading->world.scratch.volumes[schema_volume_of(partition_of(5), WORLD_VOLUMES)];
+        memset(bytes, 7, sizeof bytes);
+        schema_encode_part(&key, bytes, rows[i].byte_count, &row);
+        assert_int_equal(volume_write_begin(volume, 1, 4000, &txn), VOLUME_OK);
+        assert_int_equal(
+            volume_put(txn, VOLUME_BODY, schema_key_bytes(&key), schema_row_bytes(&row)),
+            VOLUME_OK);
+        assert_int_equal(volume_commit(txn), VOLUME_OK);
+        reader_load(reading->reader, &request, NULL, &answer);
+        if (answer.status != READ_FAILED) {
+            fail_msg("%s", rows[i].name);
+        }
+        reading_deinit(reading);
+        free(reading);
+    }
+}
+
 static void a_rotten_row_is_never_believed(void **state)
 {
     (void)state;
@@ -400,6 +513,8 @@ int main(void)
         cmocka_unit_test(users_heads_and_checkpoints_are_found),
         cmocka_unit_test(a_partition_opens_with_its_last_id_and_unended_stream_records),
         cmocka_unit_test(an_entry_that_left_the_journal_meanwhile_is_found_in_the_volume),
+        cmocka_unit_test(an_entry_flushed_since_the_snapshot_is_found_in_the_next),
+        cmocka_unit_test(parts_of_another_body_are_never_believed),
         cmocka_unit_test(a_rotten_row_is_never_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

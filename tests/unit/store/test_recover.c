@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/journal_block.h"
 #include "store/recover.h"
 #include "tests/unit/store/world.h"
 
@@ -296,6 +297,26 @@ static void every_subset_of_the_last_batch_is_torn(void **state)
         recorded_deinit(&recorded);
     }
     assert_true(larger > 2);
+}
+
+/* Blocks that are sound, each by itself, but not the batch that was written. */
+static void a_batch_of_sound_blocks_with_the_wrong_sum_is_torn(void **state)
+{
+    (void)state;
+    static struct recorded recorded;
+    struct journal_block block;
+
+    recorded_init(&recorded, 73, false, 50000);
+    const struct journal_identity identity = recorded.world.identity;
+    const uint64_t begin = recorded.boundaries[recorded.boundary_count - 2].lsn;
+    uint8_t *first = recorded.world.disk.bytes + image_at(&recorded, begin);
+
+    assert_int_equal(journal_block_check(first, identity.directory_id, identity.core, &block),
+                     JOURNAL_BLOCK_OK);
+    block.batch_crc ^= 1;
+    journal_block_seal(first, &identity, &block);
+    expect_end(&recorded, begin, "wrong sum", begin);
+    recorded_deinit(&recorded);
 }
 
 static void missing_and_doubled_segments_are_refused(void **state)
@@ -597,6 +618,7 @@ int main(void)
         cmocka_unit_test(every_byte_prefix_ends_with_its_last_whole_batch),
         cmocka_unit_test(any_bad_block_is_a_torn_end_or_damage),
         cmocka_unit_test(every_subset_of_the_last_batch_is_torn),
+        cmocka_unit_test(a_batch_of_sound_blocks_with_the_wrong_sum_is_torn),
         cmocka_unit_test(missing_and_doubled_segments_are_refused),
         cmocka_unit_test(journals_that_do_not_belong_are_refused_with_the_reason),
         cmocka_unit_test(recovery_applies_exactly_the_whole_batches),

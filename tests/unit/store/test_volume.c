@@ -14,7 +14,8 @@
 #include "tests/unit/store/memory_disk.h"
 #include "tests/unit/store/scratch_volumes.h"
 
-enum { KEYS = 4000 };
+#define KEYS       4000
+#define WRITE_SIZE ((size_t)60 * 300)
 
 /* The plainest table: what is at each key, 0 bytes for nothing. */
 struct model {
@@ -42,9 +43,9 @@ static void put(struct volume_txn *txn, struct model *model, uint16_t key, uint3
     uint8_t value[VOLUME_VALUE_BYTES_MAX];
 
     fill(value, length, seed);
-    assert_int_equal(
-        volume_put(txn, VOLUME_USER, key_of(key, bytes), (struct volume_bytes){ value, length }),
-        VOLUME_OK);
+    assert_int_equal(volume_put(txn, VOLUME_USER, key_of((uint16_t)key, bytes),
+                                (struct volume_bytes){ value, length }),
+                     VOLUME_OK);
     model->lengths[key] = length;
     model->seeds[key] = seed;
 }
@@ -57,7 +58,7 @@ static void compare(struct volume_txn *txn, const struct model *model)
     struct volume_bytes row;
     enum volume_status status = volume_seek(txn, VOLUME_USER, key_of(0, bytes), &found, &row);
 
-    for (uint16_t key = 0; key < KEYS; key++) {
+    for (uint32_t key = 0; key < KEYS; key++) {
         if (model->lengths[key] == 0) {
             continue;
         }
@@ -159,7 +160,7 @@ static void it_holds_what_a_plain_table_holds(void **state)
         struct volume_txn *txn;
 
         *before = *model;
-        assert_int_equal(volume_write_begin(scratch.volumes[0], 60, 60 * 300, &txn), VOLUME_OK);
+        assert_int_equal(volume_write_begin(scratch.volumes[0], 60, WRITE_SIZE, &txn), VOLUME_OK);
         random_transaction(txn, model, &random);
         if (round % 5 == 4) {
             volume_abort(txn);
@@ -197,7 +198,8 @@ static void a_snapshot_stays_as_it_began(void **state)
         assert_int_equal(volume_read_begin(reader), VOLUME_OK);
         *now = *model;
         for (int i = 0; i < 5; i++) {
-            assert_int_equal(volume_write_begin(scratch.volumes[0], 60, 60 * 300, &txn), VOLUME_OK);
+            assert_int_equal(volume_write_begin(scratch.volumes[0], 60, WRITE_SIZE, &txn),
+                             VOLUME_OK);
             random_transaction(txn, now, &random);
             assert_int_equal(volume_commit(txn), VOLUME_OK);
         }
@@ -224,8 +226,8 @@ static void zeros_are_never_written_over_what_is_there(void **state)
     for (size_t announced = 1; announced < 5000; announced *= 8) {
         assert_int_equal(volume_write_begin(scratch.volumes[0], announced, announced, &txn),
                          VOLUME_OK);
-        for (uint16_t key = 0; key < KEYS; key++) {
-            put(txn, model, key, VOLUME_VALUE_BYTES_MAX, random_next(&random));
+        for (uint32_t key = 0; key < KEYS; key++) {
+            put(txn, model, (uint16_t)key, VOLUME_VALUE_BYTES_MAX, random_next(&random));
         }
         assert_int_equal(volume_commit(txn), VOLUME_OK);
         assert_int_equal(volume_write_begin(scratch.volumes[0], 5000, 1000000, &txn), VOLUME_OK);
@@ -254,16 +256,16 @@ static void a_full_map_is_full_and_goes_on(void **state)
     volume_close(scratch.volumes[0]);
     snprintf(path, sizeof path, "%s/0", scratch.path);
     scratch.volumes[0] = volume_open(path, &options, &error);
-    for (uint16_t first = 0; first < KEYS && !full; first += 100) {
+    for (unsigned first = 0; first < KEYS && !full; first += 100) {
         struct volume_txn *txn;
         enum volume_status status = VOLUME_OK;
         uint8_t bytes[2];
         uint8_t value[VOLUME_VALUE_BYTES_MAX];
 
         assert_int_equal(volume_write_begin(scratch.volumes[0], 100, 200000, &txn), VOLUME_OK);
-        for (uint16_t key = first; key < first + 100 && status == VOLUME_OK; key++) {
+        for (unsigned key = first; key < first + 100 && status == VOLUME_OK; key++) {
             fill(value, sizeof value, random_next(&random));
-            status = volume_put(txn, VOLUME_USER, key_of(key, bytes),
+            status = volume_put(txn, VOLUME_USER, key_of((uint16_t)key, bytes),
                                 (struct volume_bytes){ value, sizeof value });
         }
         full = status == VOLUME_FULL;
