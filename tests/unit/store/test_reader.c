@@ -65,6 +65,19 @@ static void take_spans(struct reading *reading)
         journal_get_spans(reading->world.journal, 0, UINT64_MAX, reading->spans, SEGMENT_COUNT);
 }
 
+/* Where the user's first unflushed entry lies, whatever is asked for. */
+static uint64_t find_the_first(void *context, struct user_id user, uint64_t seq)
+{
+    struct reading *reading = context;
+    uint64_t pos = 0;
+
+    for (seq = 1; pos == 0 && seq < CHAT_ENTRIES_MAX; seq++) {
+        pos = index_find(reading->world.index, user, seq);
+    }
+    assert_true(pos != 0);
+    return pos;
+}
+
 static uint64_t find_nowhere(void *context, struct user_id user, uint64_t seq)
 {
     (void)context;
@@ -397,11 +410,21 @@ static void an_entry_flushed_since_the_snapshot_is_found_in_the_next(void **stat
     assert_int_equal(answer.snapshot_lsn, journal_durable_lsn(reading->world.journal));
     assert_entry(&user->entries[from - 1], answer.entries, answer.entries_bytes, &length);
 
+    /* A place that holds another entry is as good as none. */
+    world_chat(&reading->world, 100);
+    take_spans(reading);
+    reading->places.find = find_the_first;
+    reader_load(reading->reader, &request, &reading->places, &answer);
+    assert_int_equal(answer.status, READ_FOUND);
+    assert_entry(&user->entries[from - 1], answer.entries, answer.entries_bytes, &length);
+
     /* And where the volume has never heard of it, that is a failure, not an absence. */
     reading->places.find = find_nowhere;
-    const struct read_request beyond = {
-        .kind = READ_RANGE, .user = user->id, .from = from + 1, .to = from + 1, .bytes = 100
-    };
+    const struct read_request beyond = { .kind = READ_RANGE,
+                                         .user = user->id,
+                                         .from = user->facts.head + 1,
+                                         .to = user->facts.head + 1,
+                                         .bytes = 100 };
     reader_load(reading->reader, &beyond, &reading->places, &answer);
     assert_int_equal(answer.status, READ_FAILED);
     assert_non_null(strstr(reader_text(reading->reader), "neither in the journal"));
@@ -419,19 +442,19 @@ static void parts_of_another_body_are_never_believed(void **state)
         size_t byte_count;
     } rows[] = { { "other bytes", 1, SCHEMA_BODY_PART_BYTES },
                  { "shorter", 1, 5 },
-                 { "longer than the body", 2, SCHEMA_BODY_PART_BYTES } };
+                 { "longer than the body", 8, SCHEMA_BODY_PART_BYTES } };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct reading *reading = malloc(sizeof *reading);
         const struct record user = { .type = RECORD_USER,
                                      .partition = partition_of(5),
                                      .user = { { 5 }, 1700000000, 1 } };
-        const struct record entry = message_record(5, 9, 1, 1, 2000);
+        const struct record entry = message_record(5, 9, 1, 1, RECORD_BODY_BYTES_MAX);
         const struct schema_key key = schema_key_body(entry.entry.id, rows[i].part);
         const struct read_request request = {
             .kind = READ_RANGE, .user = { 5 }, .from = 1, .to = 1, .bytes = 100
         };
-        uint8_t bytes[4096];
+        uint8_t bytes[RECORD_BYTES_MAX + 100];
         struct schema_row row;
         struct volume_txn *txn;
         struct read_answer answer;
