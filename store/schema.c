@@ -160,7 +160,7 @@ void schema_encode_facts(const struct schema_key *key, const struct schema_facts
 {
     uint8_t *to = row_begin(row);
 
-    HF_ASSERT(facts->epoch > 0 && facts->floor > 0 && facts->floor <= facts->head + 1);
+    HF_ASSERT(facts->epoch > 0 && facts->floor > 0 && facts->floor - 1 <= facts->head);
     to = codec_give_varint(to, facts->epoch);
     to = codec_give_varint(to, facts->head);
     to = codec_give_varint(to, facts->floor);
@@ -259,7 +259,7 @@ bool schema_decode_device(struct volume_bytes key, struct volume_bytes row,
         const uint64_t above = codec_take_varint(&reader);
         const uint64_t code = codec_take_varint(&reader);
 
-        if (above == 0 || code > UINT16_MAX) {
+        if (above == 0 || above > UINT64_MAX - counter || code > UINT16_MAX) {
             return false;
         }
         counter += above;
