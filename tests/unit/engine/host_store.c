@@ -92,8 +92,15 @@ static void load_head_record(const struct load *load, const struct record *recor
     }
 }
 
+/* In the snapshot, or still in the journal's index: that forgets what is flushed. */
+static bool is_visible(const struct host *host, const struct kept_record *kept, uint64_t snapshot)
+{
+    return kept->ticket <= snapshot ||
+           (kept->ticket > host->flushed && kept->ticket <= host->durable);
+}
+
 static const struct kept_record *find_entry(const struct host *host, uint64_t user, uint64_t seq,
-                                            uint64_t up_to)
+                                            uint64_t snapshot)
 {
     uint64_t floor = 1;
     const struct kept_record *found = NULL;
@@ -101,7 +108,7 @@ static const struct kept_record *find_entry(const struct host *host, uint64_t us
     for (size_t i = 0; i < host->record_count; i++) {
         const struct kept_record *kept = &host->records[i];
 
-        if (kept->ticket > up_to || kept->record.user.user.value != user) {
+        if (!is_visible(host, kept, snapshot) || kept->record.user.user.value != user) {
             continue;
         }
         if (kept->record.type == RECORD_FLOOR) {
@@ -114,14 +121,14 @@ static const struct kept_record *find_entry(const struct host *host, uint64_t us
     return seq >= floor ? found : NULL;
 }
 
-static void load_entries(const struct host *host, const struct load *load, uint64_t up_to,
+static void load_entries(const struct host *host, const struct load *load, uint64_t snapshot,
                          struct loaded *loaded, uint8_t *bytes, size_t room)
 {
     uint64_t seq = load->from;
 
     while (seq != 0 &&
            (load->kind == LOAD_CHAIN ? loaded->entry_count < load->count : seq <= load->to)) {
-        const struct kept_record *kept = find_entry(host, load->user.value, seq, up_to);
+        const struct kept_record *kept = find_entry(host, load->user.value, seq, snapshot);
 
         if (kept == NULL ||
             (loaded->entry_count > 0 && loaded->entries_bytes + kept->bytes.count > load->bytes)) {
@@ -137,13 +144,13 @@ static void load_entries(const struct host *host, const struct load *load, uint6
     loaded->status = loaded->entry_count > 0 ? LOAD_FOUND : LOAD_ABSENT;
 }
 
-static void load_checkpoint(const struct host *host, const struct load *load, uint64_t up_to,
+static void load_checkpoint(const struct host *host, const struct load *load, uint64_t snapshot,
                             struct loaded *loaded)
 {
     for (size_t i = 0; i < host->record_count; i++) {
         const struct kept_record *kept = &host->records[i];
 
-        if (kept->ticket <= up_to && kept->record.type == RECORD_ENTRY &&
+        if (is_visible(host, kept, snapshot) && kept->record.type == RECORD_ENTRY &&
             kept->record.entry.user.value == load->user.value &&
             kept->record.entry.conversation.value == load->conversation.value &&
             kept->record.entry.n == load->block * 64) {
@@ -160,17 +167,15 @@ static void answer_load(struct host *host, const struct load *load)
     struct loaded loaded = {
         .id = load->id, .status = LOAD_ABSENT, .snapshot_lsn = host->flushed, .devices = devices
     };
-    uint64_t entries_up_to = host->durable;
 
     if (host->stale_answers > 0) {
         host->stale_answers--;
         loaded.snapshot_lsn = host->stale_at;
-        entries_up_to = host->stale_at;
     }
     if (load->kind == LOAD_RANGE || load->kind == LOAD_CHAIN) {
-        load_entries(host, load, entries_up_to, &loaded, bytes, sizeof bytes);
+        load_entries(host, load, loaded.snapshot_lsn, &loaded, bytes, sizeof bytes);
     } else if (load->kind == LOAD_CHECKPOINT) {
-        load_checkpoint(host, load, entries_up_to, &loaded);
+        load_checkpoint(host, load, loaded.snapshot_lsn, &loaded);
     }
     for (size_t i = 0; i < host->record_count; i++) {
         const struct kept_record *kept = &host->records[i];

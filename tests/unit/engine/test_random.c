@@ -59,8 +59,19 @@ static void small_pools(struct engine_config *config)
     config->loads_max = 3;
     config->links_max = 24;
     config->recent_bytes = 65536;
-    config->retention_count = 0;
     config->out_quota = 6;
+}
+
+static void small_pools_that_trim(struct engine_config *config)
+{
+    small_pools(config);
+    config->retention_count = 8;
+}
+
+static void small_pools_that_accept(struct engine_config *config)
+{
+    small_pools(config);
+    config->accept_unknown_users = true;
 }
 
 /* Clients */
@@ -79,7 +90,7 @@ static void on_welcome(struct device *device)
     device->greeted = true;
     device->stopped = false;
     if (welcome->result == HELLO_RESULT_RESET) {
-        assert_true(device->cursor.epoch == 0);
+        assert_true(device->cursor.epoch == 0 || device->cursor.seq + 1 < welcome->floor);
         device->cursor =
             (struct message_cursor){ .epoch = welcome->epoch, .seq = welcome->floor - 1 };
     }
@@ -125,6 +136,34 @@ static void renumber(struct device *device)
     device->next_counter = device->expected;
 }
 
+/* A page holds messages of one conversation, none left out. */
+static void check_page(const struct frame_view *view)
+{
+    struct message_page page;
+    struct entry_message message;
+    uint64_t seq = 0, last_seq = 0, last_n = 0;
+
+    assert_int_equal(message_decode_page(view, &page), CODE_OK);
+    while (page_next(&page, &seq, &message)) {
+        assert_true(last_n == 0 || (message.n == last_n + 1 && message.prev == last_seq));
+        last_seq = seq;
+        last_n = message.n;
+    }
+}
+
+static void check_error(const struct frame_view *view)
+{
+    struct message_error error;
+
+    assert_int_equal(message_decode_error(view, &error), CODE_OK);
+    if (error.request != 0) {
+        assert_int_equal(code_class(error.code), CODE_CLASS_REQUEST);
+    } else {
+        assert_true(error.code == CODE_BUSY || error.code == CODE_REPLACED ||
+                    error.code == CODE_TRIMMED);
+    }
+}
+
 static void read_answers(struct device *device)
 {
     struct host_conn *conn = device->conn;
@@ -148,12 +187,11 @@ static void read_answers(struct device *device)
             message->counter = 0;
             device->stopped = true;
             device->expected = rejected.expected;
+        } else if (view.type == FRAME_TYPE_PAGE) {
+            check_page(&view);
         } else {
-            struct message_error error;
-
             assert_int_equal(view.type, FRAME_TYPE_ERROR);
-            assert_int_equal(message_decode_error(&view, &error), CODE_OK);
-            assert_true(error.code == CODE_BUSY || error.code == CODE_REPLACED);
+            check_error(&view);
         }
     }
     if (device->stopped) {
@@ -219,6 +257,17 @@ static void create(struct play *play, struct device *device)
     }
 }
 
+static void ask_history(struct play *play, struct device *device)
+{
+    if (device->greeted && !device->conn->closed) {
+        client_history(device->conn, 1 + (uint32_t)draw(play, 1000),
+                       play->users[draw(play, USERS)].value,
+                       draw(play, 2) == 0 ? HISTORY_BEFORE : HISTORY_AFTER,
+                       draw(play, 2) == 0 ? 0 : draw(play, device->seen + 2),
+                       1 + (uint16_t)draw(play, 30), (uint32_t)draw(play, 20000));
+    }
+}
+
 static void send_some(struct device *device)
 {
     if (!device->greeted || device->stopped || device->conn->closed) {
@@ -260,7 +309,7 @@ static void step(struct play *play)
     struct device *device = &play->devices[draw(play, LOGGED_IN)];
     struct host *host = &play->world.hosts[draw(play, 2)];
 
-    switch (draw(play, 24)) {
+    switch (draw(play, 25)) {
     case 0:
     case 1:
     case 2:
@@ -310,6 +359,9 @@ static void step(struct play *play)
             host_run(host);
             host_run(other);
         }
+        break;
+    case 15:
+        ask_history(play, device);
         break;
     default:
         step_device(play, device);
@@ -449,10 +501,12 @@ static void check_log(struct play *play, uint64_t user)
 
 static void play_seed(uint64_t seed)
 {
+    void (*const configs[])(struct engine_config *) = { small_pools, small_pools_that_trim,
+                                                        small_pools_that_accept };
     static struct play play;
 
     play = (struct play){ .random = seed };
-    world_open(&play.world, 2, small_pools);
+    world_open(&play.world, 2, configs[seed % 3]);
     for (uint32_t i = 0; i < USERS; i++) {
         play.users[i] = world_user(&play.world, i % 2, i / 2);
         for (uint32_t d = 0; d < DEVICES; d++) {
