@@ -80,7 +80,6 @@ void client_fault(struct crowd *crowd, const struct client *client, enum ledger_
                   enum ledger_side side, uint64_t number)
 {
     ledger_note(&crowd->ledger, fault, side, client_index(crowd, client), number);
-    crowd->counts.faults = ledger_faults(&crowd->ledger);
 }
 
 size_t client_hello(const struct crowd *crowd, const struct client *client, const uint8_t *token,
@@ -240,7 +239,9 @@ static enum client_verdict on_rejected(struct crowd *crowd, struct client *clien
         crowd->counts.rejected++;
         client->flags |= CLIENT_HOLD;
         client->expected = (uint32_t)(rejected.expected - client->counter_base);
-        client->wait_min_ms = rejected.retry_ms;
+        if (rejected.retry_ms > client->wait_min_ms) {
+            client->wait_min_ms = rejected.retry_ms; /* of several, the longest */
+        }
     } else {
         client_fault(crowd, client, LEDGER_REFUSED, LEDGER_OWN, rejected.code);
         (void)pending_remove(crowd, client, slot, before);

@@ -274,5 +274,4 @@ void client_audit(struct crowd *crowd, struct client *client)
         (client->seq != client->earlier_seq || client->log_hash != client->earlier_hash)) {
         client_fault(crowd, client, LEDGER_DIVERGED, LEDGER_PEER, client->seq);
     }
-    crowd->counts.faults = ledger_faults(&crowd->ledger);
 }

@@ -287,7 +287,7 @@ static void tell_faults(struct director *director)
                       record->side == LEDGER_OWN ? "own messages in the" : "peer's messages in the",
                       record->client, record->number, ledger_fault_text(record->fault));
     }
-    director_fail(director, EX_DATAERR, "%" PRIu64 " faults in the logs", ledger_faults(findings));
+    director_fail(director, EX_DATAERR, "%" PRIu64 " faults in the logs", findings->fault_count);
 }
 
 static bool judge(struct director *director, const char *event)
@@ -301,7 +301,7 @@ static bool judge(struct director *director, const char *event)
         fail_unreached(director, event); /* what is missing may be there, but can't be read */
         return false;
     }
-    if (ledger_faults(&director->findings) > 0) {
+    if (director->findings.fault_count > 0) {
         tell_faults(director);
     }
     return complete;

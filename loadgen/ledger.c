@@ -51,6 +51,7 @@ void ledger_close(struct ledger *ledger)
 void ledger_clear(struct ledger *ledger)
 {
     memset(ledger->counts, 0, sizeof ledger->counts);
+    ledger->fault_count = 0;
     ledger->record_count = 0;
     ledger->passed_count = 0;
 }
@@ -59,6 +60,7 @@ void ledger_note(struct ledger *ledger, enum ledger_fault fault, enum ledger_sid
                  uint32_t client, uint64_t number)
 {
     ledger->counts[fault]++;
+    ledger->fault_count++;
     if (ledger->record_count < LEDGER_RECORDS_MAX) {
         ledger->records[ledger->record_count++] = (struct ledger_record){
             .fault = fault,
@@ -143,21 +145,12 @@ void ledger_on_end(struct ledger *ledger, uint32_t client, enum ledger_side side
     }
 }
 
-uint64_t ledger_faults(const struct ledger *ledger)
-{
-    uint64_t sum = 0;
-
-    for (uint32_t i = 0; i < LEDGER_FAULT_KINDS; i++) {
-        sum += ledger->counts[i];
-    }
-    return sum;
-}
-
 void ledger_merge(struct ledger *to, const struct ledger *from)
 {
     for (uint32_t i = 0; i < LEDGER_FAULT_KINDS; i++) {
         to->counts[i] += from->counts[i];
     }
+    to->fault_count += from->fault_count;
     for (uint32_t i = 0; i < from->record_count && to->record_count < LEDGER_RECORDS_MAX; i++) {
         to->records[to->record_count++] = from->records[i];
     }

@@ -66,6 +66,7 @@ struct ledger_passed {
 
 struct ledger {
     uint64_t counts[LEDGER_FAULT_KINDS];
+    uint64_t fault_count; /* of all kinds */
     struct ledger_record records[LEDGER_RECORDS_MAX];
     uint32_t record_count;
     uint32_t passed_count;        /* numbers passed over that may still come */
@@ -92,9 +93,6 @@ bool ledger_on_entry(struct ledger *ledger, uint32_t client, enum ledger_side si
 /* Nothing more will come: what is missing of `created` is lost. */
 void ledger_on_end(struct ledger *ledger, uint32_t client, enum ledger_side side, uint32_t seen,
                    uint32_t created);
-
-/* Of all kinds. */
-uint64_t ledger_faults(const struct ledger *ledger);
 
 /* Adds the counts of `from`, and its records while there is room. */
 void ledger_merge(struct ledger *to, const struct ledger *from);

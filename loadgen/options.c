@@ -103,7 +103,7 @@ static const struct {
     const char *arguments;
     const char *help;
 } step_rows[] = {
-#define STEP_ROW(name, text, arguments, help) { #text, arguments, help },
+#define STEP_ROW(name, text, arguments, help) { text, arguments, help },
     STEPS(STEP_ROW)
 #undef STEP_ROW
 };

@@ -19,19 +19,19 @@
 
 /* name, what its arguments are, what it does */
 #define STEPS(X)                                                                                   \
-    X(CONNECT, connect, "", "all clients log in")                                                  \
-    X(GREET, greet, "[:RATE]", "each sender sends one message")                                    \
-    X(IDLE, idle, ":SECONDS", "nothing; then the memory of the server, if it is local")            \
-    X(WINDOW, window, ":W:SECONDS[:keep]", "each sender keeps W messages unanswered")              \
-    X(PACE, pace, ":RATE:SECONDS[:keep]", "RATE messages a second in all, in an open loop")        \
-    X(HOLD, hold, "", "goes on as it is until SIGUSR1")                                            \
-    X(AWAIT, await - restart, "[:SECONDS]",                                                        \
+    X(CONNECT, "connect", "", "all clients log in")                                                \
+    X(GREET, "greet", "[:RATE]", "each sender sends one message")                                  \
+    X(IDLE, "idle", ":SECONDS", "nothing; then the memory of the server, if it is local")          \
+    X(WINDOW, "window", ":W:SECONDS[:keep]", "each sender keeps W messages unanswered")            \
+    X(PACE, "pace", ":RATE:SECONDS[:keep]", "RATE messages a second in all, in an open loop")      \
+    X(HOLD, "hold", "", "goes on as it is until SIGUSR1")                                          \
+    X(AWAIT, "await-restart", "[:SECONDS]",                                                        \
       "until clients were lost and all are back and current")                                      \
-    X(DROP, drop, "", "all connections are dropped at once; until all are back")                   \
-    X(FLOOD, flood, ":SECONDS[:resumed]", "each client logs in, leaves, and logs in again")        \
-    X(SETTLE, settle, "", "no new messages; until all are in both logs; checks")                   \
-    X(VERIFY, verify, "", "reads all logs again from the start, and compares")                     \
-    X(LEAVE, leave, "", "all clients say BYE")
+    X(DROP, "drop", "", "all connections are dropped at once; until all are back")                 \
+    X(FLOOD, "flood", ":SECONDS[:resumed]", "each client logs in, leaves, and logs in again")      \
+    X(SETTLE, "settle", "", "no new messages; until all are in both logs; checks")                 \
+    X(VERIFY, "verify", "", "reads all logs again from the start, and compares")                   \
+    X(LEAVE, "leave", "", "all clients say BYE")
 
 enum step_kind {
 #define STEP_ENUM(name, text, arguments, help) STEP_##name,

@@ -7,7 +7,7 @@
 
 static uint64_t filler_seed(const struct payload *payload)
 {
-    return id_mix(payload->user.value << 20 ^ payload->number);
+    return id_mix(id_mix(payload->user.value) + payload->number);
 }
 
 void payload_write(const struct payload_run *run, const struct payload *payload, uint8_t *body,

@@ -110,8 +110,9 @@ void swarm_close(struct swarm *swarm)
 
 static void publish(struct swarm *swarm)
 {
-    const struct crowd_counts *counts = &swarm->crowd.counts;
+    struct crowd_counts *counts = &swarm->crowd.counts;
 
+    counts->faults = swarm->crowd.ledger.fault_count;
 #define PUBLISH(name, text)                                                                        \
     atomic_store_explicit(&swarm->counts[SWARM_COUNT_##name], counts->name, memory_order_relaxed);
     CROWD_COUNTS(PUBLISH)

@@ -156,6 +156,8 @@ static void on_recv(struct swarm *swarm, uint32_t client, const struct ring_even
     }
     if (event->result == 0 || (event->result < 0 && event->result != -EAGAIN &&
                                event->result != -ENOBUFS && event->result != -EINTR)) {
+        swarm->crowd.counts.shake_failed += one->state == CLIENT_DIALING ? 1 : 0;
+        swarm->crowd.counts.login_refused += one->state == CLIENT_GREETING ? 1 : 0;
         swarm_lose(swarm, client);
     } else if (ring_recv_again(event) || event->result == -ENOBUFS || event->result == -EINTR) {
         receive(swarm, client);

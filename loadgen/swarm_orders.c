@@ -96,7 +96,6 @@ static void drop_all(struct swarm *swarm, bool reread)
 {
     if (reread) {
         ledger_clear(&swarm->crowd.ledger);
-        swarm->crowd.counts.faults = 0;
     }
     for (uint32_t i = 0; i < swarm->crowd.count; i++) {
         struct client *client = &swarm->crowd.clients[i];
