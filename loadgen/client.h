@@ -193,7 +193,8 @@ static inline uint32_t client_device(const struct crowd *crowd, const struct cli
 /* Device 1 of the same user. */
 static inline struct client *client_sender(const struct crowd *crowd, const struct client *client)
 {
-    return &crowd->clients[client_index(crowd, client) / crowd->devices * crowd->devices];
+    return &crowd->clients[client_index(crowd, client) -
+                           client_index(crowd, client) % crowd->devices];
 }
 
 /* Whether it sends messages in this run. */
@@ -209,7 +210,7 @@ static inline struct client *client_peer(const struct crowd *crowd, const struct
 {
     const uint32_t user = client_index(crowd, client) / crowd->devices;
 
-    return &crowd->clients[(user ^ 1) * crowd->devices];
+    return &crowd->clients[(size_t)(user ^ 1) * crowd->devices];
 }
 
 /* Writes the HELLO that this client says now. Bytes, or 0 when `cap` is too small. */

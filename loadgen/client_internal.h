@@ -1,4 +1,6 @@
-/* client_internal: what client.c and client_feed.c share. */
+/*
+ * client_internal: what client.c and client_feed.c share.
+ */
 #pragma once
 
 #include "loadgen/client.h"

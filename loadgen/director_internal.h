@@ -1,4 +1,6 @@
-/* director_internal: what the files of the director share. */
+/*
+ * director_internal: what the files of the director share.
+ */
 #pragma once
 
 #include "loadgen/director.h"

@@ -1,4 +1,6 @@
-/* swarm_internal: what the files of a swarm share. */
+/*
+ * swarm_internal: what the files of a swarm share.
+ */
 #pragma once
 
 #include "loadgen/swarm.h"

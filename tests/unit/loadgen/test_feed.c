@@ -66,7 +66,7 @@ static void audit_all(void)
 static void message_of_the_peer_is_counted_timed_and_acknowledged(void **state)
 {
     struct frame_view view;
-    struct message_ack ack;
+    struct message_ack ack = { 0 };
 
     (void)state;
     assert_int_equal(receive(1, 1, 0, 1, 1), CLIENT_GOES_ON);
