@@ -421,7 +421,7 @@ static void blocks_tell_foreign_torn_and_newer_apart(void **state)
 static void settings_out_of_range_are_refused(void **state)
 {
     (void)state;
-    static const struct journal_config rows[] = {
+    const struct journal_config rows[] = {
         { identity, 0, SEGMENT_BYTES, 4, RING_BYTES },
         { identity, 5000, SEGMENT_BYTES, 4, RING_BYTES },
         { identity, 4096, SEGMENT_BYTES + 1, 4, RING_BYTES },
