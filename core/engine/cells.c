@@ -2,42 +2,42 @@
 
 #include <string.h>
 
-bool cells_open(struct cells *cells, const struct cells_config *config)
+bool cell_pools_open(struct cell_pools *cells, const struct cell_pools_config *config)
 {
-    *cells = (struct cells){ .hash_seed = config->hash_seed,
-                             .users_full_at = UINT64_MAX,
-                             .devices_full_at = UINT64_MAX,
-                             .heads_full_at = UINT64_MAX,
-                             .chunks_full_at = UINT64_MAX };
-    return slab_open(&cells->users, config->users_max, sizeof(struct user_cell)) &&
-           slab_open(&cells->devices, config->devices_max, sizeof(struct device_cell)) &&
-           slab_open(&cells->heads, config->heads_max, sizeof(struct head_cell)) &&
-           slab_open(&cells->chunks, config->chunks_max, sizeof(struct outcome_chunk)) &&
+    *cells = (struct cell_pools){ .hash_seed = config->hash_seed,
+                                  .users_full_at = UINT64_MAX,
+                                  .devices_full_at = UINT64_MAX,
+                                  .heads_full_at = UINT64_MAX,
+                                  .chunks_full_at = UINT64_MAX };
+    return pool_open(&cells->users, config->users_max, sizeof(struct user_cell)) &&
+           pool_open(&cells->devices, config->devices_max, sizeof(struct device_cell)) &&
+           pool_open(&cells->heads, config->heads_max, sizeof(struct head_cell)) &&
+           pool_open(&cells->chunks, config->chunks_max, sizeof(struct outcome_chunk)) &&
            table_open(&cells->users_by_id, config->users_max) &&
            table_open(&cells->heads_by_key, config->heads_max);
 }
 
-void cells_close(struct cells *cells)
+void cell_pools_close(struct cell_pools *cells)
 {
-    slab_close(&cells->users);
-    slab_close(&cells->devices);
-    slab_close(&cells->heads);
-    slab_close(&cells->chunks);
+    pool_close(&cells->users);
+    pool_close(&cells->devices);
+    pool_close(&cells->heads);
+    pool_close(&cells->chunks);
     table_close(&cells->users_by_id);
     table_close(&cells->heads_by_key);
 }
 
-static uint32_t hash_of_user(const struct cells *cells, uint64_t id)
+static uint32_t hash_of_user(const struct cell_pools *cells, uint64_t id)
 {
     return (uint32_t)id_mix(id ^ cells->hash_seed);
 }
 
-static uint32_t hash_of_head(const struct cells *cells, uint64_t user, uint64_t conversation)
+static uint32_t hash_of_head(const struct cell_pools *cells, uint64_t user, uint64_t conversation)
 {
     return (uint32_t)id_mix(id_mix(user ^ cells->hash_seed) + conversation);
 }
 
-uint32_t user_find(struct cells *cells, struct user_id id)
+uint32_t user_find(struct cell_pools *cells, struct user_id id)
 {
     const uint32_t hash = hash_of_user(cells, id.value);
     uint32_t at = hash;
@@ -54,7 +54,8 @@ uint32_t user_find(struct cells *cells, struct user_id id)
     return SLOT_NONE;
 }
 
-uint32_t head_find(struct cells *cells, struct user_id user, struct conversation_id conversation)
+uint32_t head_find(struct cell_pools *cells, struct user_id user,
+                   struct conversation_id conversation)
 {
     const uint32_t hash = hash_of_head(cells, user.value, conversation.value);
     uint32_t at = hash;
@@ -71,20 +72,20 @@ uint32_t head_find(struct cells *cells, struct user_id user, struct conversation
     return SLOT_NONE;
 }
 
-static void drop_chunks(struct cells *cells, struct device_cell *device)
+static void drop_chunks(struct cell_pools *cells, struct device_cell *device)
 {
     while (device->chunk != SLOT_NONE) {
-        const struct outcome_chunk *chunk = slab_get(&cells->chunks, device->chunk);
+        const struct outcome_chunk *chunk = pool_get(&cells->chunks, device->chunk);
         const uint32_t next = chunk->next;
 
-        slab_give(&cells->chunks, device->chunk);
+        pool_give(&cells->chunks, device->chunk);
         device->chunk = next;
     }
     device->chunk_count = 0;
     device->kept = 0;
 }
 
-void user_drop(struct cells *cells, uint32_t slot)
+void user_drop(struct cell_pools *cells, uint32_t slot)
 {
     struct user_cell *user = user_get(cells, slot);
 
@@ -94,22 +95,22 @@ void user_drop(struct cells *cells, uint32_t slot)
         const uint32_t next = device->next;
 
         drop_chunks(cells, device);
-        slab_give(&cells->devices, user->devices);
+        pool_give(&cells->devices, user->devices);
         user->devices = next;
     }
     table_remove(&cells->users_by_id, hash_of_user(cells, user->id), slot);
-    slab_give(&cells->users, slot);
+    pool_give(&cells->users, slot);
 }
 
-void head_drop(struct cells *cells, uint32_t slot)
+void head_drop(struct cell_pools *cells, uint32_t slot)
 {
     const struct head_cell *head = head_get(cells, slot);
 
     table_remove(&cells->heads_by_key, hash_of_head(cells, head->user, head->conversation), slot);
-    slab_give(&cells->heads, slot);
+    pool_give(&cells->heads, slot);
 }
 
-static bool user_evictable(const struct cells *cells, const struct user_cell *user)
+static bool user_evictable(const struct cell_pools *cells, const struct user_cell *user)
 {
     return (user->state == CELL_PRESENT || user->state == CELL_ABSENT) &&
            user->sessions == SLOT_NONE && user->load == SLOT_NONE &&
@@ -117,26 +118,26 @@ static bool user_evictable(const struct cells *cells, const struct user_cell *us
 }
 
 /* Counts a cell that a search came by; whole rounds tell how full the pool is of unflushed ones. */
-static void count_seen(struct cells *cells, struct cells_round *round, const struct slab *slab,
-                       uint64_t ticket)
+static void count_seen(struct cell_pools *cells, struct cell_pools_round *round,
+                       const struct pool *pool, uint64_t ticket)
 {
     round->seen++;
     if (ticket > cells->evictable_ticket) {
         round->pinned++;
     }
-    if (round->seen >= slab->fresh) {
+    if (round->seen >= pool->fresh) {
         if (round->pinned > round->seen - round->seen / 4) {
             cells->wants_flush = true;
         }
-        *round = (struct cells_round){ 0, 0 };
+        *round = (struct cell_pools_round){ 0, 0 };
     }
 }
 
 /* Two rounds find everything: the first may only take marks of use away. */
-static bool evict_user(struct cells *cells, bool with_devices)
+static bool evict_user(struct cell_pools *cells, bool with_devices)
 {
     for (uint64_t left = 2 * (uint64_t)cells->users.fresh; left > 0; left--) {
-        const uint32_t slot = slab_turn(&cells->users);
+        const uint32_t slot = pool_turn(&cells->users);
         struct user_cell *user = user_get(cells, slot);
 
         count_seen(cells, &cells->users_round, &cells->users, user->ticket);
@@ -153,10 +154,10 @@ static bool evict_user(struct cells *cells, bool with_devices)
     return false;
 }
 
-static bool evict_head(struct cells *cells)
+static bool evict_head(struct cell_pools *cells)
 {
     for (uint64_t left = 2 * (uint64_t)cells->heads.fresh; left > 0; left--) {
-        const uint32_t slot = slab_turn(&cells->heads);
+        const uint32_t slot = pool_turn(&cells->heads);
         struct head_cell *head = head_get(cells, slot);
 
         count_seen(cells, &cells->heads_round, &cells->heads, head->ticket);
@@ -174,10 +175,10 @@ static bool evict_head(struct cells *cells)
 }
 
 /* Outcomes whose user is in the volumes can be loaded again when a repeat asks for them. */
-static bool evict_chunks(struct cells *cells)
+static bool evict_chunks(struct cell_pools *cells)
 {
     for (uint64_t left = cells->devices.fresh; left > 0; left--) {
-        struct device_cell *device = device_get(cells, slab_turn(&cells->devices));
+        struct device_cell *device = device_get(cells, pool_turn(&cells->devices));
 
         if (device->user == SLOT_NONE || device->chunk == SLOT_NONE) {
             continue;
@@ -194,13 +195,13 @@ static bool evict_chunks(struct cells *cells)
     return false;
 }
 
-uint32_t user_take(struct cells *cells, struct user_id id)
+uint32_t user_take(struct cell_pools *cells, struct user_id id)
 {
-    uint32_t slot = slab_take(&cells->users);
+    uint32_t slot = pool_take(&cells->users);
 
     if (slot == SLOT_NONE && cells->users_full_at != cells->evictable_ticket) {
         if (evict_user(cells, false)) {
-            slot = slab_take(&cells->users);
+            slot = pool_take(&cells->users);
         } else {
             cells->users_full_at = cells->evictable_ticket;
         }
@@ -217,13 +218,14 @@ uint32_t user_take(struct cells *cells, struct user_id id)
     return slot;
 }
 
-uint32_t head_take(struct cells *cells, struct user_id user, struct conversation_id conversation)
+uint32_t head_take(struct cell_pools *cells, struct user_id user,
+                   struct conversation_id conversation)
 {
-    uint32_t slot = slab_take(&cells->heads);
+    uint32_t slot = pool_take(&cells->heads);
 
     if (slot == SLOT_NONE && cells->heads_full_at != cells->evictable_ticket) {
         if (evict_head(cells)) {
-            slot = slab_take(&cells->heads);
+            slot = pool_take(&cells->heads);
         } else {
             cells->heads_full_at = cells->evictable_ticket;
         }
@@ -241,9 +243,9 @@ uint32_t head_take(struct cells *cells, struct user_id user, struct conversation
     return slot;
 }
 
-uint32_t device_take(struct cells *cells, uint32_t user_slot, struct device_id id)
+uint32_t device_take(struct cell_pools *cells, uint32_t user_slot, struct device_id id)
 {
-    uint32_t slot = slab_take(&cells->devices);
+    uint32_t slot = pool_take(&cells->devices);
 
     if (slot == SLOT_NONE && cells->devices_full_at != cells->evictable_ticket) {
         struct user_cell *keep = user_get(cells, user_slot);
@@ -251,7 +253,7 @@ uint32_t device_take(struct cells *cells, uint32_t user_slot, struct device_id i
 
         keep->load = UINT32_MAX; /* whoever asks for a device isn't evicted for it */
         if (evict_user(cells, true)) {
-            slot = slab_take(&cells->devices);
+            slot = pool_take(&cells->devices);
         } else {
             cells->devices_full_at = cells->evictable_ticket;
         }
@@ -271,7 +273,8 @@ uint32_t device_take(struct cells *cells, uint32_t user_slot, struct device_id i
     return slot;
 }
 
-uint32_t device_find(const struct cells *cells, const struct user_cell *user, struct device_id id)
+uint32_t device_find(const struct cell_pools *cells, const struct user_cell *user,
+                     struct device_id id)
 {
     uint32_t slot = user->devices;
 
@@ -281,7 +284,7 @@ uint32_t device_find(const struct cells *cells, const struct user_cell *user, st
     return slot;
 }
 
-uint32_t head_user(struct cells *cells, struct head_cell *head)
+uint32_t head_user(struct cell_pools *cells, struct head_cell *head)
 {
     if (head->user_slot != SLOT_NONE) {
         struct user_cell *user = user_get(cells, head->user_slot);
@@ -304,20 +307,20 @@ static uint16_t fingerprint_of(const uint8_t nonce[NONCE_BYTES])
     return (uint16_t)id_mix(load_be64(nonce) ^ id_mix(load_be64(nonce + 8)));
 }
 
-static const struct kept_outcome *kept_at(const struct cells *cells,
+static const struct kept_outcome *kept_at(const struct cell_pools *cells,
                                           const struct device_cell *device, uint64_t counter)
 {
     uint32_t slot = device->chunk;
 
     for (uint64_t i = device->last_counter / OUTCOMES_PER_CHUNK; i > counter / OUTCOMES_PER_CHUNK;
          i--) {
-        slot = ((const struct outcome_chunk *)slab_get(&cells->chunks, slot))->next;
+        slot = ((const struct outcome_chunk *)pool_get(&cells->chunks, slot))->next;
     }
-    return &((const struct outcome_chunk *)slab_get(&cells->chunks, slot))
+    return &((const struct outcome_chunk *)pool_get(&cells->chunks, slot))
                 ->outcomes[counter % OUTCOMES_PER_CHUNK];
 }
 
-enum outcome_found outcome_find(const struct cells *cells, const struct device_cell *device,
+enum outcome_found outcome_find(const struct cell_pools *cells, const struct device_cell *device,
                                 const struct nonce *nonce, const struct kept_outcome **outcome)
 {
     const uint16_t fingerprint = fingerprint_of(nonce->bytes);
@@ -344,13 +347,13 @@ enum outcome_found outcome_find(const struct cells *cells, const struct device_c
     return found;
 }
 
-static uint32_t take_chunk(struct cells *cells)
+static uint32_t take_chunk(struct cell_pools *cells)
 {
-    uint32_t slot = slab_take(&cells->chunks);
+    uint32_t slot = pool_take(&cells->chunks);
 
     if (slot == SLOT_NONE && cells->chunks_full_at != cells->evictable_ticket) {
         if (evict_chunks(cells)) {
-            slot = slab_take(&cells->chunks);
+            slot = pool_take(&cells->chunks);
         } else {
             cells->chunks_full_at = cells->evictable_ticket;
         }
@@ -367,7 +370,7 @@ static bool needs_chunk(const struct device_cell *device)
 /* 32 outcomes touch nine chunks at most; a tenth holds none of them. */
 #define CHUNKS_PER_DEVICE_MAX (OUTCOMES_KEPT / OUTCOMES_PER_CHUNK + 1)
 
-bool outcome_reserve(struct cells *cells, struct device_cell *device)
+bool outcome_reserve(struct cell_pools *cells, struct device_cell *device)
 {
     if (!needs_chunk(device)) {
         return true;
@@ -385,26 +388,26 @@ bool outcome_reserve(struct cells *cells, struct device_cell *device)
     if (slot == SLOT_NONE) {
         return false;
     }
-    slab_give(&cells->chunks, slot);
+    pool_give(&cells->chunks, slot);
     return true;
 }
 
 /* The oldest chunk of a full list, which becomes free. */
-static void drop_oldest_chunk(struct cells *cells, struct device_cell *device)
+static void drop_oldest_chunk(struct cell_pools *cells, struct device_cell *device)
 {
     uint32_t *link = &device->chunk;
-    struct outcome_chunk *chunk = slab_get(&cells->chunks, *link);
+    struct outcome_chunk *chunk = pool_get(&cells->chunks, *link);
 
     while (chunk->next != SLOT_NONE) {
         link = &chunk->next;
-        chunk = slab_get(&cells->chunks, *link);
+        chunk = pool_get(&cells->chunks, *link);
     }
-    slab_give(&cells->chunks, *link);
+    pool_give(&cells->chunks, *link);
     *link = SLOT_NONE;
     device->chunk_count--;
 }
 
-void outcome_add(struct cells *cells, struct device_cell *device, const struct nonce *nonce,
+void outcome_add(struct cell_pools *cells, struct device_cell *device, const struct nonce *nonce,
                  uint64_t id, uint64_t seq_or_code)
 {
     const bool begins = needs_chunk(device);
@@ -417,11 +420,11 @@ void outcome_add(struct cells *cells, struct device_cell *device, const struct n
         const uint32_t slot = take_chunk(cells);
 
         HF_ASSERT(slot != SLOT_NONE); /* it was reserved */
-        ((struct outcome_chunk *)slab_get(&cells->chunks, slot))->next = device->chunk;
+        ((struct outcome_chunk *)pool_get(&cells->chunks, slot))->next = device->chunk;
         device->chunk = slot;
         device->chunk_count++;
     }
-    struct outcome_chunk *chunk = slab_get(&cells->chunks, device->chunk);
+    struct outcome_chunk *chunk = pool_get(&cells->chunks, device->chunk);
     struct kept_outcome *kept = &chunk->outcomes[counter % OUTCOMES_PER_CHUNK];
 
     memcpy(kept->nonce, nonce->bytes, NONCE_BYTES);
@@ -455,7 +458,7 @@ static const struct outcome *loaded_at(const struct outcome *outcomes, uint32_t 
 }
 
 /* Where a counter's outcome goes, at the old end of what is there. */
-static struct kept_outcome *place_older(struct cells *cells, struct device_cell *device,
+static struct kept_outcome *place_older(struct cell_pools *cells, struct device_cell *device,
                                         uint64_t counter)
 {
     const uint64_t first = device->last_counter / OUTCOMES_PER_CHUNK;
@@ -464,7 +467,7 @@ static struct kept_outcome *place_older(struct cells *cells, struct device_cell 
 
     for (uint64_t i = first; i + 1 > counter / OUTCOMES_PER_CHUNK; i--) {
         if (*link == SLOT_NONE) {
-            const uint32_t slot = slab_take(&cells->chunks);
+            const uint32_t slot = pool_take(&cells->chunks);
 
             if (slot == SLOT_NONE) {
                 return NULL;
@@ -472,7 +475,7 @@ static struct kept_outcome *place_older(struct cells *cells, struct device_cell 
             *link = slot;
             device->chunk_count++;
         }
-        chunk = slab_get(&cells->chunks, *link);
+        chunk = pool_get(&cells->chunks, *link);
         link = &chunk->next;
         if (i == 0) {
             break;
@@ -481,7 +484,7 @@ static struct kept_outcome *place_older(struct cells *cells, struct device_cell 
     return &chunk->outcomes[counter % OUTCOMES_PER_CHUNK];
 }
 
-bool outcomes_reload(struct cells *cells, struct device_cell *device,
+bool outcomes_reload(struct cell_pools *cells, struct device_cell *device,
                      const struct outcome *outcomes, uint32_t count)
 {
     /* All that can be needed is made free first: an eviction on the way could be of this device. */

@@ -2,7 +2,7 @@
  * cells: what the engine keeps in memory of users, their devices and their conversations: a cache
  * of the volumes that runs ahead of them.
  *
- * Owner    One struct cells per engine.
+ * Owner    One struct cell_pools per engine.
  * Thread   The engine's only.
  * Memory   Fixed pools. A cell that was changed stays until its last change is in the volumes
  *          (`ticket` <= the evictable one): so what is loaded after an eviction is whole. Which one
@@ -17,7 +17,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/ids.h"
-#include "core/engine/slab.h"
+#include "core/engine/pool.h"
 #include "proto/limits.h"
 #include "proto/message.h"
 #include "store/record.h"
@@ -95,27 +95,27 @@ struct head_cell {
 _Static_assert(sizeof(struct head_cell) == 80, "docs/capacity.md");
 
 /* Of the searches for something to evict: how much of a pool waits for a flush. */
-struct cells_round {
+struct cell_pools_round {
     uint32_t seen;
     uint32_t pinned;
 };
 
-struct cells {
+struct cell_pools {
     uint64_t hash_seed;
     uint64_t evictable_ticket; /* changes up to here are in the volumes and told to all */
     /* The pool was searched in vain at that evictable ticket: don't until it rises. */
     uint64_t users_full_at, devices_full_at, heads_full_at, chunks_full_at;
-    struct cells_round users_round, heads_round, devices_round;
+    struct cell_pools_round users_round, heads_round, devices_round;
     bool wants_flush; /* most of a pool can't be evicted before */
-    struct slab users;
-    struct slab devices;
-    struct slab heads;
-    struct slab chunks;
+    struct pool users;
+    struct pool devices;
+    struct pool heads;
+    struct pool chunks;
     struct table users_by_id;
     struct table heads_by_key;
 };
 
-struct cells_config {
+struct cell_pools_config {
     uint32_t users_max;
     uint32_t devices_max;
     uint32_t heads_max;
@@ -123,12 +123,12 @@ struct cells_config {
     uint64_t hash_seed;
 };
 
-bool cells_open(struct cells *cells, const struct cells_config *config)
+bool cell_pools_open(struct cell_pools *cells, const struct cell_pools_config *config)
     __attribute__((warn_unused_result));
-void cells_close(struct cells *cells);
+void cell_pools_close(struct cell_pools *cells);
 
 /* Something that couldn't be evicted may be now (a session went, a load was answered). */
-static inline void cells_search_again(struct cells *cells)
+static inline void cell_pools_search_again(struct cell_pools *cells)
 {
     cells->users_full_at = UINT64_MAX;
     cells->devices_full_at = UINT64_MAX;
@@ -136,39 +136,41 @@ static inline void cells_search_again(struct cells *cells)
     cells->chunks_full_at = UINT64_MAX;
 }
 
-static inline struct user_cell *user_get(const struct cells *cells, uint32_t slot)
+static inline struct user_cell *user_get(const struct cell_pools *cells, uint32_t slot)
 {
-    return slab_get(&cells->users, slot);
+    return pool_get(&cells->users, slot);
 }
 
-static inline struct device_cell *device_get(const struct cells *cells, uint32_t slot)
+static inline struct device_cell *device_get(const struct cell_pools *cells, uint32_t slot)
 {
-    return slab_get(&cells->devices, slot);
+    return pool_get(&cells->devices, slot);
 }
 
-static inline struct head_cell *head_get(const struct cells *cells, uint32_t slot)
+static inline struct head_cell *head_get(const struct cell_pools *cells, uint32_t slot)
 {
-    return slab_get(&cells->heads, slot);
+    return pool_get(&cells->heads, slot);
 }
 
 /* In whatever state; SLOT_NONE when there is no cell. */
-uint32_t user_find(struct cells *cells, struct user_id id);
-uint32_t head_find(struct cells *cells, struct user_id user, struct conversation_id conversation);
+uint32_t user_find(struct cell_pools *cells, struct user_id id);
+uint32_t head_find(struct cell_pools *cells, struct user_id user,
+                   struct conversation_id conversation);
 
 /* A new cell, CELL_LOADING, that isn't there yet. */
-uint32_t user_take(struct cells *cells, struct user_id id) __attribute__((warn_unused_result));
-uint32_t head_take(struct cells *cells, struct user_id user, struct conversation_id conversation)
-    __attribute__((warn_unused_result));
-void user_drop(struct cells *cells, uint32_t slot); /* with its devices */
-void head_drop(struct cells *cells, uint32_t slot);
+uint32_t user_take(struct cell_pools *cells, struct user_id id) __attribute__((warn_unused_result));
+uint32_t head_take(struct cell_pools *cells, struct user_id user,
+                   struct conversation_id conversation) __attribute__((warn_unused_result));
+void user_drop(struct cell_pools *cells, uint32_t slot); /* with its devices */
+void head_drop(struct cell_pools *cells, uint32_t slot);
 
 /* A device of a present user. SLOT_NONE when the pool is full. */
-uint32_t device_take(struct cells *cells, uint32_t user, struct device_id id)
+uint32_t device_take(struct cell_pools *cells, uint32_t user, struct device_id id)
     __attribute__((warn_unused_result));
-uint32_t device_find(const struct cells *cells, const struct user_cell *user, struct device_id id);
+uint32_t device_find(const struct cell_pools *cells, const struct user_cell *user,
+                     struct device_id id);
 
 /* The slot of the head's user, SLOT_NONE when it isn't in memory; remembers it. */
-uint32_t head_user(struct cells *cells, struct head_cell *head);
+uint32_t head_user(struct cell_pools *cells, struct head_cell *head);
 
 /* Outcomes */
 
@@ -178,7 +180,7 @@ enum outcome_found {
     OUTCOME_UNLOADED, /* perhaps: outcomes_reload() must come first */
 };
 
-enum outcome_found outcome_find(const struct cells *cells, const struct device_cell *device,
+enum outcome_found outcome_find(const struct cell_pools *cells, const struct device_cell *device,
                                 const struct nonce *nonce, const struct kept_outcome **outcome);
 
 /*
@@ -186,15 +188,15 @@ enum outcome_found outcome_find(const struct cells *cells, const struct device_c
  * a place before a number is given; false: there is none. Where a new chunk is begun and the older
  * ones are in the volumes, those go: so what is kept is what isn't flushed, and little more.
  */
-bool outcome_reserve(struct cells *cells, struct device_cell *device)
+bool outcome_reserve(struct cell_pools *cells, struct device_cell *device)
     __attribute__((warn_unused_result));
-void outcome_add(struct cells *cells, struct device_cell *device, const struct nonce *nonce,
+void outcome_add(struct cell_pools *cells, struct device_cell *device, const struct nonce *nonce,
                  uint64_t id, uint64_t seq_or_code);
 
 /* What the volume says of the last 32, into a cell that has none yet. */
 void outcomes_set_fingerprints(struct device_cell *device, const struct outcome *outcomes,
                                uint32_t count);
 /* Puts the older outcomes of a volume's row below those that are in memory. False: no chunks. */
-bool outcomes_reload(struct cells *cells, struct device_cell *device,
+bool outcomes_reload(struct cell_pools *cells, struct device_cell *device,
                      const struct outcome *outcomes, uint32_t count)
     __attribute__((warn_unused_result));

@@ -12,23 +12,23 @@
 
 static bool pools_open(struct engine *engine, const struct engine_config *config)
 {
-    const struct cells_config cells = { .users_max = config->users_max,
-                                        .devices_max = config->devices_max,
-                                        .heads_max = config->heads_max,
-                                        .chunks_max = config->outcome_chunks,
-                                        .hash_seed = config->hash_seed };
+    const struct cell_pools_config cells = { .users_max = config->users_max,
+                                             .devices_max = config->devices_max,
+                                             .heads_max = config->heads_max,
+                                             .chunks_max = config->outcome_chunks,
+                                             .hash_seed = config->hash_seed };
     const uint32_t requests_max = config->loads_max;
 
     return emit_open(&engine->emit, config->effect_bytes) &&
            pendings_open(&engine->pendings, config->pending_max) &&
            recent_open(&engine->recent, config->recent_bytes) &&
-           cells_open(&engine->cells, &cells) &&
-           slab_open(&engine->sessions, config->sessions_max, sizeof(struct session)) &&
+           cell_pools_open(&engine->cells, &cells) &&
+           pool_open(&engine->sessions, config->sessions_max, sizeof(struct session)) &&
            table_open(&engine->sessions_by_conn, config->sessions_max) &&
            ready_open(&engine->ready_sessions, config->sessions_max) &&
            ready_open(&engine->stalled_pushes, config->sessions_max) &&
-           slab_open(&engine->loads, config->loads_max, sizeof(struct load_cell)) &&
-           slab_open(&engine->requests, requests_max, sizeof(struct request)) &&
+           pool_open(&engine->loads, config->loads_max, sizeof(struct load_cell)) &&
+           pool_open(&engine->requests, requests_max, sizeof(struct request)) &&
            ready_open(&engine->ready_requests, requests_max) &&
            outbox_open(&engine->outbox, config) && inbound_open(&engine->inbound, config) &&
            (engine->partitions = calloc(PARTITION_COUNT, sizeof *engine->partitions)) != NULL;
@@ -59,13 +59,13 @@ void engine_close(struct engine *engine)
     emit_close(&engine->emit);
     pendings_close(&engine->pendings);
     recent_close(&engine->recent);
-    cells_close(&engine->cells);
-    slab_close(&engine->sessions);
+    cell_pools_close(&engine->cells);
+    pool_close(&engine->sessions);
     table_close(&engine->sessions_by_conn);
     ready_close(&engine->ready_sessions);
     ready_close(&engine->stalled_pushes);
-    slab_close(&engine->loads);
-    slab_close(&engine->requests);
+    pool_close(&engine->loads);
+    pool_close(&engine->requests);
     ready_close(&engine->ready_requests);
     outbox_close(&engine->outbox);
     inbound_close(&engine->inbound);
@@ -234,7 +234,7 @@ void engine_on_sent(struct engine *engine, struct conn_ref conn, size_t byte_cou
         ready_mark(&engine->ready_sessions, slot, SESSION_READY_UNBLOCK);
     }
     for (uint32_t i = session->requests; i != SLOT_NONE;
-         i = ((struct request *)slab_get(&engine->requests, i))->next) {
+         i = ((struct request *)pool_get(&engine->requests, i))->next) {
         ready_mark(&engine->ready_requests, i, 1);
     }
 }

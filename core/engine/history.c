@@ -14,7 +14,7 @@
 
 static struct request *request_get(const struct engine *engine, uint32_t slot)
 {
-    return slab_get(&engine->requests, slot);
+    return pool_get(&engine->requests, slot);
 }
 
 static const struct user_cell *user_of(const struct engine *engine, const struct request *request)
@@ -40,7 +40,7 @@ static void drop_request(struct engine *engine, uint32_t slot)
     *link = request->next;
     session->request_count--;
     ready_forget(&engine->ready_requests, slot);
-    slab_give(&engine->requests, slot);
+    pool_give(&engine->requests, slot);
     for (uint32_t i = session->requests; i != SLOT_NONE; i = request_get(engine, i)->next) {
         ready_mark(&engine->ready_requests, i, READY_REQUEST); /* it may have waited for this one */
     }
@@ -590,7 +590,7 @@ enum engine_result history_on_request(struct engine *engine, uint32_t session_sl
         }
         return engine_block(engine, session_slot, load);
     }
-    const uint32_t slot = slab_take(&engine->requests);
+    const uint32_t slot = pool_take(&engine->requests);
 
     if (slot == SLOT_NONE) {
         return refuse(engine, session_slot, history, CODE_UNAVAILABLE);

@@ -2,7 +2,7 @@
  * history: HISTORY requests: pages of one conversation, backwards by the chain of `prev`, forwards
  * from a checkpoint above and back down the chain.
  *
- * Owner    The engine's slab of requests; at most REQUESTS_OUTSTANDING_MAX a session.
+ * Owner    The engine's pool of requests; at most REQUESTS_OUTSTANDING_MAX a session.
  * Thread   The engine's only.
  * Memory   A fixed pool. A page is built when the connection has room for it, so that none waits in
  *          memory.
@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "core/engine/engine.h"
-#include "core/engine/slab.h"
+#include "core/engine/pool.h"
 #include "proto/message.h"
 
 enum request_step {

@@ -7,14 +7,14 @@
 bool inbound_open(struct inbound *inbound, const struct engine_config *config)
 {
     *inbound = (struct inbound){ .hash_seed = config->hash_seed };
-    return slab_open(&inbound->links, config->links_max, sizeof(struct in_link)) &&
+    return pool_open(&inbound->links, config->links_max, sizeof(struct in_link)) &&
            table_open(&inbound->links_by_pair, config->links_max) &&
            ready_open(&inbound->ready_links, config->links_max);
 }
 
 void inbound_close(struct inbound *inbound)
 {
-    slab_close(&inbound->links);
+    pool_close(&inbound->links);
     table_close(&inbound->links_by_pair);
     ready_close(&inbound->ready_links);
 }
@@ -23,7 +23,7 @@ void inbound_close(struct inbound *inbound)
 
 static struct in_link *link_get(const struct inbound *inbound, uint32_t slot)
 {
-    return slab_get(&inbound->links, slot);
+    return pool_get(&inbound->links, slot);
 }
 
 static uint32_t hash_of_pair(const struct inbound *inbound, struct partition_id source,
@@ -69,7 +69,7 @@ static void forget_link(struct engine *engine, uint32_t slot)
     table_remove(&inbound->links_by_pair, hash_of_pair(inbound, link->source, link->destination),
                  slot);
     ready_forget(&inbound->ready_links, slot);
-    slab_give(&inbound->links, slot);
+    pool_give(&inbound->links, slot);
 }
 
 static bool evict_link(struct engine *engine)
@@ -77,7 +77,7 @@ static bool evict_link(struct engine *engine)
     struct inbound *inbound = &engine->inbound;
 
     for (uint64_t left = 2 * (uint64_t)inbound->links.fresh; left > 0; left--) {
-        const uint32_t slot = slab_turn(&inbound->links);
+        const uint32_t slot = pool_turn(&inbound->links);
         struct in_link *link = link_get(inbound, slot);
 
         if (!link->in_use || link->waiting > 0 || link->acked != link->ackable ||
@@ -111,10 +111,10 @@ static void begin_link(struct in_link *link, const struct stream_header *header,
 static uint32_t take_link(struct engine *engine, const struct stream_header *header)
 {
     struct inbound *inbound = &engine->inbound;
-    uint32_t slot = slab_take(&inbound->links);
+    uint32_t slot = pool_take(&inbound->links);
 
     if (slot == SLOT_NONE && evict_link(engine)) {
-        slot = slab_take(&inbound->links);
+        slot = pool_take(&inbound->links);
     }
     if (slot == SLOT_NONE) {
         return SLOT_NONE;

@@ -21,7 +21,7 @@
 
 #include "core/base/ids.h"
 #include "core/engine/engine.h"
-#include "core/engine/slab.h"
+#include "core/engine/pool.h"
 
 struct stream_records;
 
@@ -44,7 +44,7 @@ struct in_link {
 };
 
 struct inbound {
-    struct slab links;
+    struct pool links;
     struct table links_by_pair;
     struct ready ready_links;
     uint64_t hash_seed;

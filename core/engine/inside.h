@@ -15,9 +15,9 @@
 #include "core/engine/loads.h"
 #include "core/engine/outbox.h"
 #include "core/engine/pending.h"
+#include "core/engine/pool.h"
 #include "core/engine/recent.h"
 #include "core/engine/session.h"
-#include "core/engine/slab.h"
 
 /* The most that a record takes beside its body. */
 #define RECORD_REST_BYTES (RECORD_BYTES_MAX - RECORD_BODY_BYTES_MAX)
@@ -48,15 +48,15 @@ struct engine {
     struct emit emit;
     struct pendings pendings;
     struct recent recent;
-    struct cells cells;
+    struct cell_pools cells;
 
-    struct slab sessions;
+    struct pool sessions;
     struct table sessions_by_conn;
     struct ready ready_sessions;
-    struct slab loads;
+    struct pool loads;
     struct wait_list stalled; /* connections that wait for a place in a pool */
     struct ready stalled_pushes;
-    struct slab requests;
+    struct pool requests;
     struct ready ready_requests;
 
     struct outbox outbox;
@@ -69,12 +69,12 @@ struct engine {
 
 static inline struct session *session_get(const struct engine *engine, uint32_t slot)
 {
-    return slab_get(&engine->sessions, slot);
+    return pool_get(&engine->sessions, slot);
 }
 
 static inline struct load_cell *load_get(const struct engine *engine, uint32_t slot)
 {
-    return slab_get(&engine->loads, slot);
+    return pool_get(&engine->loads, slot);
 }
 
 static inline bool engine_is_durable(const struct engine *engine, uint64_t ticket)

@@ -17,7 +17,7 @@ static void emit_load(struct engine *engine, uint32_t slot)
 uint32_t loads_start(struct engine *engine, const struct load *load, enum load_purpose purpose,
                      uint32_t owner)
 {
-    const uint32_t slot = slab_take(&engine->loads);
+    const uint32_t slot = pool_take(&engine->loads);
 
     if (slot == SLOT_NONE) {
         return SLOT_NONE;
@@ -179,15 +179,15 @@ void engine_on_loaded(struct engine *engine, const struct loaded *loaded)
     }
     struct load_cell answered = *cell;
 
-    slab_give(&engine->loads, loaded->id);
-    cells_search_again(&engine->cells);
+    pool_give(&engine->loads, loaded->id);
+    cell_pools_search_again(&engine->cells);
     wake_list(engine, &answered.waiters, !give_answer(engine, &answered, loaded));
     loads_wake_stalled(engine);
 }
 
 static bool on_user(struct engine *engine, uint32_t slot, const struct loaded *loaded)
 {
-    struct cells *cells = &engine->cells;
+    struct cell_pools *cells = &engine->cells;
     struct user_cell *user = user_get(cells, slot);
 
     HF_ASSERT(user->state == CELL_LOADING);
@@ -229,7 +229,7 @@ static bool on_user(struct engine *engine, uint32_t slot, const struct loaded *l
 
 static bool on_outcomes(struct engine *engine, uint32_t slot, const struct loaded *loaded)
 {
-    struct cells *cells = &engine->cells;
+    struct cell_pools *cells = &engine->cells;
     struct user_cell *user = user_get(cells, slot);
 
     user->load = SLOT_NONE;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "core/engine/effects.h"
-#include "core/engine/slab.h"
+#include "core/engine/pool.h"
 
 struct engine;
 

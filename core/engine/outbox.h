@@ -25,7 +25,7 @@
 
 #include "core/engine/effects.h"
 #include "core/engine/engine.h"
-#include "core/engine/slab.h"
+#include "core/engine/pool.h"
 
 struct stream_ack;
 struct stream_header;
@@ -72,8 +72,8 @@ struct out_link {
 };
 
 struct outbox {
-    struct slab outs;
-    struct slab links;
+    struct pool outs;
+    struct pool links;
     struct table links_by_pair;
     struct table newest_by_talk; /* a user's with a peer */
     struct table oldest_by_user;

@@ -6,8 +6,8 @@
 bool outbox_open(struct outbox *outbox, const struct engine_config *config)
 {
     *outbox = (struct outbox){ .hash_seed = config->hash_seed };
-    return slab_open(&outbox->outs, config->outs_max, sizeof(struct out)) &&
-           slab_open(&outbox->links, config->links_max, sizeof(struct out_link)) &&
+    return pool_open(&outbox->outs, config->outs_max, sizeof(struct out)) &&
+           pool_open(&outbox->links, config->links_max, sizeof(struct out_link)) &&
            table_open(&outbox->links_by_pair, config->links_max) &&
            table_open(&outbox->newest_by_talk, config->outs_max) &&
            table_open(&outbox->oldest_by_user, config->outs_max) &&
@@ -16,8 +16,8 @@ bool outbox_open(struct outbox *outbox, const struct engine_config *config)
 
 void outbox_close(struct outbox *outbox)
 {
-    slab_close(&outbox->outs);
-    slab_close(&outbox->links);
+    pool_close(&outbox->outs);
+    pool_close(&outbox->links);
     table_close(&outbox->links_by_pair);
     table_close(&outbox->newest_by_talk);
     table_close(&outbox->oldest_by_user);
@@ -230,7 +230,7 @@ static void leave_user(struct outbox *outbox, uint32_t slot)
 static uint32_t take_link(struct outbox *outbox, struct partition_id source,
                           struct partition_id destination)
 {
-    const uint32_t slot = slab_take(&outbox->links);
+    const uint32_t slot = pool_take(&outbox->links);
 
     HF_ASSERT(slot != SLOT_NONE); /* outbox_room was asked */
     struct out_link *link = outbox_link(outbox, slot);
@@ -254,7 +254,7 @@ static void give_link(struct engine *engine, uint32_t slot)
     table_remove(&outbox->links_by_pair, hash_of_pair(outbox, link->source, link->destination),
                  slot);
     ready_forget(&outbox->ready_links, slot);
-    slab_give(&outbox->links, slot);
+    pool_give(&outbox->links, slot);
 }
 
 void outbox_add(struct engine *engine, const struct out_row *row, uint64_t ticket,
@@ -264,7 +264,7 @@ void outbox_add(struct engine *engine, const struct out_row *row, uint64_t ticke
     const struct partition_id source = partition_of(row->user.value);
     const struct partition_id destination = partition_of(row->to.value);
     uint32_t link_slot = outbox_find_link(outbox, source, destination);
-    const uint32_t slot = slab_take(&outbox->outs);
+    const uint32_t slot = pool_take(&outbox->outs);
 
     HF_ASSERT(slot != SLOT_NONE);
     if (link_slot == SLOT_NONE) {
@@ -310,7 +310,7 @@ void outbox_drop(struct engine *engine, uint32_t slot, uint64_t end_ticket)
     }
     leave_talk(outbox, slot, end_ticket);
     leave_user(outbox, slot);
-    slab_give(&outbox->outs, slot);
+    pool_give(&outbox->outs, slot);
     if (--link->count == 0) {
         give_link(engine, link_slot);
     }

@@ -12,12 +12,12 @@
 
 static inline struct out *outbox_out(const struct outbox *outbox, uint32_t slot)
 {
-    return slab_get(&outbox->outs, slot);
+    return pool_get(&outbox->outs, slot);
 }
 
 static inline struct out_link *outbox_link(const struct outbox *outbox, uint32_t slot)
 {
-    return slab_get(&outbox->links, slot);
+    return pool_get(&outbox->links, slot);
 }
 
 uint32_t outbox_find_link(const struct outbox *outbox, struct partition_id source,

@@ -28,7 +28,7 @@ static bool is_of(uint64_t user, struct partition_id partition)
 /* What waits to be told of cells that go; what it tells of others stays. */
 static void void_pendings(struct engine *engine, struct partition_id partition)
 {
-    const struct cells *cells = &engine->cells;
+    const struct cell_pools *cells = &engine->cells;
 
     for (uint32_t i = 0; i < engine->pendings.count; i++) {
         struct pending *item = pendings_at(&engine->pendings, i);
@@ -47,7 +47,7 @@ static void void_pendings(struct engine *engine, struct partition_id partition)
                 item->kind = PENDING_NONE;
             }
         } else if (item->kind == PENDING_ACK) {
-            const struct in_link *link = slab_get(&engine->inbound.links, item->slot);
+            const struct in_link *link = pool_get(&engine->inbound.links, item->slot);
 
             if (link->destination.value == partition.value) {
                 item->kind = PENDING_NONE;
@@ -58,7 +58,7 @@ static void void_pendings(struct engine *engine, struct partition_id partition)
 
 static void drop_cells(struct engine *engine, struct partition_id partition)
 {
-    struct cells *cells = &engine->cells;
+    struct cell_pools *cells = &engine->cells;
 
     for (uint32_t slot = 1; slot <= cells->users.fresh; slot++) {
         const struct user_cell *user = user_get(cells, slot);
@@ -80,7 +80,7 @@ static void drop_cells(struct engine *engine, struct partition_id partition)
             head_drop(cells, slot);
         }
     }
-    cells_search_again(cells);
+    cell_pools_search_again(cells);
 }
 
 void engine_on_partition_close(struct engine *engine, struct partition_id partition)

@@ -272,7 +272,7 @@ static enum engine_result wait_for(struct engine *engine, uint32_t slot, uint64_
 static bool find_peer(struct engine *engine, uint32_t slot, uint64_t counter,
                       struct delivery *delivery, enum engine_result *result)
 {
-    struct cells *cells = &engine->cells;
+    struct cell_pools *cells = &engine->cells;
     struct head_cell *head = head_get(cells, delivery->head);
     const struct conversation_id back = { head->user };
     uint32_t load;

@@ -105,7 +105,7 @@ static void leave_user(struct engine *engine, uint32_t slot)
     if (device->session == slot) {
         device->session = SLOT_NONE;
     }
-    cells_search_again(&engine->cells);
+    cell_pools_search_again(&engine->cells);
 }
 
 void session_end(struct engine *engine, uint32_t slot, bool close)
@@ -127,7 +127,7 @@ void session_end(struct engine *engine, uint32_t slot, bool close)
     table_remove(&engine->sessions_by_conn, hash_of_conn(engine, session->conn), slot);
     ready_forget(&engine->ready_sessions, slot);
     ready_forget(&engine->stalled_pushes, slot);
-    slab_give(&engine->sessions, slot);
+    pool_give(&engine->sessions, slot);
 }
 
 void session_fail_now(struct engine *engine, uint32_t slot, enum code code, uint32_t retry_ms)
@@ -176,7 +176,7 @@ static enum engine_result refuse_hello(struct engine *engine, uint32_t slot, str
 
 static uint32_t take_session(struct engine *engine, struct conn_ref conn)
 {
-    const uint32_t slot = slab_take(&engine->sessions);
+    const uint32_t slot = pool_take(&engine->sessions);
 
     if (slot == SLOT_NONE) {
         return SLOT_NONE;

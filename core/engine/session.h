@@ -9,7 +9,7 @@
  * A closing session takes no more frames; it is freed when its ERROR was given out. Others are
  * freed at once.
  *
- * Owner    The engine's slab. Its user can't be evicted while it lives.
+ * Owner    The engine's pool. Its user can't be evicted while it lives.
  * Thread   The engine's only.
  * Memory   104 B a connection; all else that it may cause is bounded by its window, by its room and
  *          by the counts below.

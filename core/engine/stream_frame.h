@@ -79,7 +79,7 @@ struct stream_ack {
 
 /* A receiver takes no more. */
 #define STREAM_RECORDS_MAX     64
-#define STREAM_FRAME_BYTES_MAX ((size_t)64 * 1024)
+#define STREAM_FRAME_BYTES_MAX ((size_t)17 * 1024) /* what lies in one cell of a core's mail */
 _Static_assert(STREAM_RECORDS_BYTES + STREAM_RECORD_FIXED_BYTES + RECORD_BODY_BYTES_MAX <=
                    STREAM_FRAME_BYTES_MAX,
                "each record fits a frame");

@@ -1,12 +1,12 @@
 /*
- * slab: cells of one size, named by 32-bit slots, and hash tables that find them by key.
+ * pool: cells of one size, named by 32-bit slots, and hash tables that find them by key.
  *
  * Owner    The engine, one of each for every kind of cell.
  * Thread   The owner's only.
- * Memory   Taken by slab_open and table_open, which leave it untouched: pages are touched as cells
+ * Memory   Taken by pool_open and table_open, which leave it untouched: pages are touched as cells
  *          come into use, and freed cells are used again first. Slot 0 is never given, so that a
  *          cell of zeros refers to nothing.
- * Errors   Open returns false without memory. slab_take gives 0 when all cells are in use.
+ * Errors   Open returns false without memory. pool_take gives 0 when all cells are in use.
  * Order    Nothing here depends on addresses: the same calls give the same slots.
  */
 #pragma once
@@ -19,7 +19,7 @@
 
 #define SLOT_NONE 0
 
-struct slab {
+struct pool {
     uint8_t *cells;
     uint32_t cell_bytes;
     uint32_t cell_max;
@@ -29,27 +29,27 @@ struct slab {
     uint32_t hand; /* where a search for something to evict goes on */
 };
 
-/* A cell of a slab is zero when it is taken, and begins with a field that is free to be a link. */
-bool slab_open(struct slab *slab, uint32_t cell_max, uint32_t cell_bytes)
+/* A cell of a pool is zero when it is taken, and begins with a field that is free to be a link. */
+bool pool_open(struct pool *pool, uint32_t cell_max, uint32_t cell_bytes)
     __attribute__((warn_unused_result));
-void slab_close(struct slab *slab);
-uint32_t slab_take(struct slab *slab) __attribute__((warn_unused_result));
-void slab_give(struct slab *slab, uint32_t slot);
+void pool_close(struct pool *pool);
+uint32_t pool_take(struct pool *pool) __attribute__((warn_unused_result));
+void pool_give(struct pool *pool, uint32_t slot);
 
-static inline void *slab_get(const struct slab *slab, uint32_t slot)
+static inline void *pool_get(const struct pool *pool, uint32_t slot)
 {
-    HF_ASSERT_SLOW(slot != SLOT_NONE && slot <= slab->fresh);
-    return slab->cells + (size_t)slot * slab->cell_bytes;
+    HF_ASSERT_SLOW(slot != SLOT_NONE && slot <= pool->fresh);
+    return pool->cells + (size_t)slot * pool->cell_bytes;
 }
 
 /* The next slot, round and round, that may hold a cell; 0 while none was ever given. */
-static inline uint32_t slab_turn(struct slab *slab)
+static inline uint32_t pool_turn(struct pool *pool)
 {
-    if (slab->fresh == 0) {
+    if (pool->fresh == 0) {
         return SLOT_NONE;
     }
-    slab->hand = slab->hand >= slab->fresh ? 1 : slab->hand + 1;
-    return slab->hand;
+    pool->hand = pool->hand >= pool->fresh ? 1 : pool->hand + 1;
+    return pool->hand;
 }
 
 struct table_entry {

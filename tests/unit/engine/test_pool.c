@@ -1,4 +1,4 @@
-#include "core/engine/slab.h"
+#include "core/engine/pool.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,22 +15,22 @@ struct cell {
 
 static void slots_are_given_once_and_used_again(void **state)
 {
-    struct slab slab;
+    struct pool pool;
     uint32_t slots[3];
     (void)state;
-    assert_true(slab_open(&slab, 3, sizeof(struct cell)));
+    assert_true(pool_open(&pool, 3, sizeof(struct cell)));
     for (int i = 0; i < 3; i++) {
-        slots[i] = slab_take(&slab);
+        slots[i] = pool_take(&pool);
         assert_int_equal(slots[i], i + 1);
     }
-    assert_int_equal(slab_take(&slab), SLOT_NONE);
-    ((struct cell *)slab_get(&slab, 2))->more = 7;
-    slab_give(&slab, 2);
-    assert_int_equal(slab.count, 2);
-    assert_int_equal(slab_take(&slab), 2);
-    assert_int_equal(((struct cell *)slab_get(&slab, 2))->key, 0);
-    assert_int_equal(((struct cell *)slab_get(&slab, 2))->more, 0);
-    slab_close(&slab);
+    assert_int_equal(pool_take(&pool), SLOT_NONE);
+    ((struct cell *)pool_get(&pool, 2))->more = 7;
+    pool_give(&pool, 2);
+    assert_int_equal(pool.count, 2);
+    assert_int_equal(pool_take(&pool), 2);
+    assert_int_equal(((struct cell *)pool_get(&pool, 2))->key, 0);
+    assert_int_equal(((struct cell *)pool_get(&pool, 2))->more, 0);
+    pool_close(&pool);
 }
 
 #define TABLE_KEYS 200

@@ -1,47 +1,47 @@
-#include "core/engine/slab.h"
+#include "core/engine/pool.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-bool slab_open(struct slab *slab, uint32_t cell_max, uint32_t cell_bytes)
+bool pool_open(struct pool *pool, uint32_t cell_max, uint32_t cell_bytes)
 {
     HF_ASSERT(cell_max > 0 && cell_max < UINT32_MAX && cell_bytes >= sizeof(uint32_t));
-    *slab = (struct slab){ .cell_bytes = cell_bytes, .cell_max = cell_max };
-    slab->cells = calloc((size_t)cell_max + 1, cell_bytes);
-    return slab->cells != NULL;
+    *pool = (struct pool){ .cell_bytes = cell_bytes, .cell_max = cell_max };
+    pool->cells = calloc((size_t)cell_max + 1, cell_bytes);
+    return pool->cells != NULL;
 }
 
-void slab_close(struct slab *slab)
+void pool_close(struct pool *pool)
 {
-    free(slab->cells);
-    slab->cells = NULL;
+    free(pool->cells);
+    pool->cells = NULL;
 }
 
-uint32_t slab_take(struct slab *slab)
+uint32_t pool_take(struct pool *pool)
 {
-    uint32_t slot = slab->free;
+    uint32_t slot = pool->free;
 
     if (slot != SLOT_NONE) {
-        memcpy(&slab->free, slab_get(slab, slot), sizeof slab->free);
-        memset(slab_get(slab, slot), 0, sizeof slab->free);
-    } else if (slab->fresh < slab->cell_max) {
-        slot = ++slab->fresh;
+        memcpy(&pool->free, pool_get(pool, slot), sizeof pool->free);
+        memset(pool_get(pool, slot), 0, sizeof pool->free);
+    } else if (pool->fresh < pool->cell_max) {
+        slot = ++pool->fresh;
     } else {
         return SLOT_NONE;
     }
-    slab->count++;
+    pool->count++;
     return slot;
 }
 
-void slab_give(struct slab *slab, uint32_t slot)
+void pool_give(struct pool *pool, uint32_t slot)
 {
-    uint8_t *cell = slab_get(slab, slot);
+    uint8_t *cell = pool_get(pool, slot);
 
-    HF_ASSERT(slot != SLOT_NONE && slab->count > 0);
-    memset(cell, 0, slab->cell_bytes);
-    memcpy(cell, &slab->free, sizeof slab->free);
-    slab->free = slot;
-    slab->count--;
+    HF_ASSERT(slot != SLOT_NONE && pool->count > 0);
+    memset(cell, 0, pool->cell_bytes);
+    memcpy(cell, &pool->free, sizeof pool->free);
+    pool->free = slot;
+    pool->count--;
 }
 
 static uint32_t power_of_two_above(uint32_t value)
