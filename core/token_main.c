@@ -654,6 +654,11 @@ static int dispatch(int argument_count, char **texts)
         return EX_OK;
     }
     if (strcmp(command, "--version") == 0) {
+        struct hf_error error;
+
+        if (tls_global_init(&error) != 0) { /* mbedTLS's version is known from then on */
+            return fail(&error);
+        }
         (void)printf("holdfast-token %s (%s)\n", HOLDFAST_VERSION, tls_library_version());
         return EX_OK;
     }

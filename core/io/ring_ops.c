@@ -78,6 +78,16 @@ void ring_recv(struct ring *ring, uint32_t file, uint16_t buffer_group, uint64_t
     tag_file_sqe(sqe, tag);
 }
 
+void ring_recv_wait(struct ring *ring, uint32_t file, uint16_t buffer_group, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = ring_sqe(ring);
+
+    io_uring_prep_recv(sqe, FILE_ARGUMENT(file), NULL, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = buffer_group;
+    tag_file_sqe(sqe, tag);
+}
+
 void ring_send(struct ring *ring, uint32_t file, const void *bytes, uint32_t byte_count,
                uint64_t tag)
 {

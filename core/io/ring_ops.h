@@ -55,6 +55,13 @@ void ring_poll_fd(struct ring *ring, int fd, uint64_t tag);
  */
 void ring_recv(struct ring *ring, uint32_t file, uint16_t buffer_group, uint64_t tag);
 
+/*
+ * The same, but it stays armed until bytes or the end come: for connections that are few, or about
+ * to speak (600 B of kernel memory more than a poll, one completion less). A buffer is taken only
+ * when bytes are there.
+ */
+void ring_recv_wait(struct ring *ring, uint32_t file, uint16_t buffer_group, uint64_t tag);
+
 /* Whether bytes are left, for which no further poll event will come. */
 static inline bool ring_recv_again(const struct ring_event *event)
 {
