@@ -2,8 +2,7 @@
  * recent: the newest ENTRY records of all users, in a ring of bytes: what is pushed live, and what
  * a connection that is one send behind needs, costs no load.
  *
- *      item: | before 8 | after 8 | seq 8 | bytes 4 | user 4 | ENTRY record ... | to a multiple of
- * 8
+ *      item: | before 8 | after 8 | seq 8 | bytes 4 | user 4 | ENTRY record ... | padding to 8
  *
  * `before` and `after` are the places of the user's entries on either side, so a reader goes from
  * one of a user's entries to the next without looking at those of others.

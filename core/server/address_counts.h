@@ -4,7 +4,8 @@
  * Owner    A door.
  * Thread   The door's.
  * Memory   16 B for each address that has a connection, at most twice that; grows and never
- * shrinks. Errors   address_counts_add says false when there's no memory.
+ *          shrinks.
+ * Errors   address_counts_add says false when there's no memory.
  */
 #pragma once
 

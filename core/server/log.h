@@ -4,8 +4,8 @@
  *   2026-01-31T12:00:00.123Z level=warning event=cursor_ahead thread=reactor core=1 user=42
  *
  * Owner    One struct log a thread, which formats into a bounded mailbox of lines; the node's
- *          thread writes them out (log_drain), so that no reactor ever waits for a terminal or
- * pipe. Thread   log_event: the owner of that struct log. log_drain: the node's. log_fatal: any.
+ *          thread writes them out (log_drain), so that no reactor waits for a terminal or pipe.
+ * Thread   log_event: the owner of that struct log. log_drain: the node's. log_fatal: any.
  * Memory   Taken by log_open. Lines that find no room are dropped and counted; the count is logged.
  * Rate     At most 50 lines of one event a second and thread; the rest are counted in a line
  *          event=suppressed, at the thread's next event in a later second. Never a body, a token or

@@ -18,7 +18,8 @@
 #define SEGMENTS_MIN   4
 #define SEGMENTS_MAX   256 /* what a flush or a read can name */
 #define RING_BYTES_MIN 131072
-#define RING_BYTES_MAX (2 << 20) /* the last of the journal, in memory: half is the largest batch  \
+#define RING_BYTES_MAX                                                                             \
+    (2 << 20) /* the last of the journal, in memory: half is the largest batch  \
                                   */
 #define PROGRESS_AFTER_NS (2 * CLOCK_NS_PER_S)
 #define PROGRESS_EVERY_NS (5 * CLOCK_NS_PER_S)

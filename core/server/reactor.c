@@ -110,7 +110,7 @@ static bool open_io(struct reactor *reactor, const struct reactor_options *optio
            tls_core_open(&reactor->tls, KEYED_CONTEXTS, error) == 0;
 }
 
-static bool open_queues(struct reactor *reactor, uint32_t share, struct hf_error *error)
+static bool queues_open(struct reactor *reactor, uint32_t share, struct hf_error *error)
 {
     reactor->streams = calloc(reactor->post->core_count, sizeof *reactor->streams);
     reactor->tokens = calloc(REACTOR_TOKENS, TOKEN_BYTES_MAX);
@@ -151,7 +151,7 @@ struct reactor *reactor_open(const struct reactor_options *options, struct hf_er
 
     reactor->engine = open_engine(options, share, error);
     if (reactor->engine == NULL || !open_io(reactor, options, share, error) ||
-        !open_queues(reactor, share, error) ||
+        !queues_open(reactor, share, error) ||
         !storage_open_partitions(reactor->storage, reactor->engine, error)) {
         hf_error_prepend(error, "core %u", options->index);
         reactor_close(reactor);

@@ -3,6 +3,7 @@
  *
  * Owner    Each thread writes its own struct, which lies on cache lines of its own.
  * Thread   stat_add, stat_set: the owner. stat_get: any.
+ * Errors   None.
  * Order    Relaxed: a reader may see one counter newer than another; no memory hangs on them.
  */
 #pragma once

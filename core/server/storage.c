@@ -204,9 +204,11 @@ bool storage_on_written(struct storage *storage, const struct ring_event *event,
     if (event->result <= 0) {
         /* Never again: after a failed sync nothing says which bytes are on the disk. */
         char text[160];
+        char reason[64];
         (void)snprintf(text, sizeof text, "journal of core %u: durable write: %s",
                        storage->options.index,
-                       event->result == 0 ? "nothing was written" : strerror(-event->result));
+                       event->result == 0 ? "nothing was written"
+                                          : strerror_r(-event->result, reason, sizeof reason));
         storage->failed = true;
         storage->options.fail(storage->options.fail_context, text);
         return false;

@@ -2,8 +2,8 @@
  * token: log-in tokens, JSON Web Tokens signed by the operator's identity service: read and
  * checked here, and made here for tests, the load generator and holdfast-token.
  *
- *      header   {"alg":"ES256" or "HS256", "kid":"..."}     kid chooses the key, alg must be its
- * own claims   {"sub":"42", "dev":"7", "exp":1300819380}   ids as canonical decimal strings
+ *      header   {"alg":"ES256" or "HS256", "kid":"..."}     kid chooses the key, alg must be its own
+ *      claims   {"sub":"42", "dev":"7", "exp":1300819380}   ids as canonical decimal strings
  *               optional: "nbf", "iat" (numbers), "aud" (text or list); all others are ignored
  *
  * Owner    Nothing is kept: keys, rules and time are the caller's.
