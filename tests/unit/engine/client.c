@@ -28,7 +28,7 @@ static void send_body(struct host_conn *conn, uint64_t counter, uint64_t nonce, 
                                  .conversation = { to },
                                  .kind = 1,
                                  .body = { body, (uint16_t)body_bytes } };
-    uint8_t bytes[FRAME_BYTES_MAX];
+    static uint8_t bytes[FRAME_BYTES_MAX];
 
     memcpy(send.nonce.bytes, &nonce, sizeof nonce);
     memcpy(send.nonce.bytes + 8, &nonce, sizeof nonce);

@@ -48,7 +48,7 @@ struct out_found {
 static void open_partitions(struct host *host)
 {
     for (uint32_t p = 0; p < PARTITION_COUNT; p++) {
-        struct out_row rows[512];
+        static struct out_row rows[512];
         size_t count = 0;
         uint64_t last_id = 0;
 
@@ -101,7 +101,9 @@ static void start(struct host *host)
 void world_open(struct world *world, uint32_t host_count,
                 void (*change)(struct engine_config *config))
 {
-    *world = (struct world){ .host_count = host_count, .now_unix_ms = NOW_UNIX_MS };
+    memset(world, 0, sizeof *world);
+    world->host_count = host_count;
+    world->now_unix_ms = NOW_UNIX_MS;
     client_forget();
     for (uint32_t i = 0; i < host_count; i++) {
         struct host *host = &world->hosts[i];

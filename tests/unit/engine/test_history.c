@@ -88,7 +88,7 @@ static void expect_page(struct message_page page, uint64_t first, uint64_t last,
 
 static void before_goes_back_by_pages(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 25, 10, NULL);
     expect_page(ask(&log, B, HISTORY_BEFORE, 0, 10, 0), 16, 25, PAGE_FLAG_MORE);
@@ -101,7 +101,7 @@ static void before_goes_back_by_pages(void **state)
 
 static void before_goes_back_through_the_store(void **state)
 {
-    struct log log;
+    static struct log log;
     struct engine_stats before, after;
     (void)state;
     open_log(&log, 200, 200, small_ring);
@@ -119,7 +119,7 @@ static void before_goes_back_through_the_store(void **state)
 
 static void after_goes_forward_by_pages(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 200, 10, small_ring);
     expect_page(ask(&log, B, HISTORY_AFTER, 0, 10, 0), 1, 10, PAGE_FLAG_MORE);
@@ -135,7 +135,7 @@ static void after_goes_forward_by_pages(void **state)
 
 static void page_ends_at_its_bytes_but_has_one_message(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 6, 900, NULL);
     expect_page(ask(&log, B, HISTORY_BEFORE, 0, 10, 2200), 5, 6, PAGE_FLAG_MORE);
@@ -148,7 +148,7 @@ static void page_ends_at_its_bytes_but_has_one_message(void **state)
 /* Large messages: the walk down to the oldest wanted takes several loads. */
 static void after_walks_down_over_large_messages(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 40, 9000, small_ring);
     for (uint64_t n = 0; n < 40; n++) {
@@ -162,7 +162,7 @@ static void after_walks_down_over_large_messages(void **state)
 /* However few bytes were asked for, and however large the anchor is. */
 static void large_messages_come_one_by_one(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 12, 15000, small_ring);
     for (uint64_t n = 12; n >= 1; n--) {
@@ -176,7 +176,7 @@ static void large_messages_come_one_by_one(void **state)
 
 static void wrong_anchor_is_a_bad_cursor(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 100, 300, small_ring);
     /* A note, in memory and not; a seq that doesn't exist; another conversation. */
@@ -191,7 +191,7 @@ static void wrong_anchor_is_a_bad_cursor(void **state)
 
 static void refused_entry_is_no_anchor(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 2, 10, NULL);
     client_send(log.a, 5, 1, C, "nobody there"); /* 5, and REFUSED 6 */
@@ -208,7 +208,7 @@ static void refused_entry_is_no_anchor(void **state)
 
 static void unknown_conversation_gives_an_empty_page(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 2, 10, NULL);
     expect_page(ask(&log, C, HISTORY_BEFORE, 0, 10, 0), 1, 0, 0);
@@ -219,7 +219,7 @@ static void unknown_conversation_gives_an_empty_page(void **state)
 
 static void page_says_where_the_log_was_trimmed(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 200, 10, keep_200); /* 400 entries */
     const uint64_t floor = host_last_record(log.host, RECORD_FLOOR, A)->floor.floor;
@@ -240,7 +240,7 @@ static void page_says_where_the_log_was_trimmed(void **state)
 
 static void page_waits_until_what_it_shows_is_durable(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 3, 10, NULL);
     client_send(log.a, 7, 1, B, "not yet");
@@ -263,7 +263,7 @@ static void page_waits_until_what_it_shows_is_durable(void **state)
 
 static void fifth_request_is_refused(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 100, 300, small_ring);
     for (uint32_t i = 1; i <= 5; i++) {
@@ -282,7 +282,7 @@ static void fifth_request_is_refused(void **state)
 
 static void pages_wait_for_room(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 100, 1000, small_ring);
     log.host->keep_unsent = true;
@@ -303,7 +303,7 @@ static void pages_wait_for_room(void **state)
 
 static void unreadable_history_is_unavailable(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 100, 300, small_ring);
     log.host->fail_loads = true;
@@ -317,7 +317,7 @@ static void unreadable_history_is_unavailable(void **state)
 
 static void request_dies_with_its_connection(void **state)
 {
-    struct log log;
+    static struct log log;
     (void)state;
     open_log(&log, 100, 300, small_ring);
     client_history(log.a, 1, B, HISTORY_BEFORE, 21, 10, 0);
@@ -331,7 +331,7 @@ static void request_dies_with_its_connection(void **state)
 
 static void stale_page_is_asked_again(void **state)
 {
-    struct log log;
+    static struct log log;
     struct engine_stats stats;
     (void)state;
     open_log(&log, 100, 300, small_ring);

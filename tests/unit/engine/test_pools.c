@@ -26,7 +26,7 @@ static void eight_users(struct engine_config *config)
 
 static void users_who_left_make_room_once_flushed(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, eight_users);
     struct host *host = &world.hosts[0];
@@ -47,7 +47,7 @@ static void users_who_left_make_room_once_flushed(void **state)
 
 static void evicted_user_comes_back_whole(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, eight_users);
     struct host *host = &world.hosts[0];
@@ -81,7 +81,7 @@ static void evicted_user_comes_back_whole(void **state)
 
 static void full_of_unflushed_users_hello_is_busy_until_a_flush(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, eight_users);
     struct host *host = &world.hosts[0];
@@ -105,7 +105,7 @@ static void full_of_unflushed_users_hello_is_busy_until_a_flush(void **state)
 
 static void full_of_connected_users_hello_is_busy(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, eight_users);
     struct host *host = &world.hosts[0];
@@ -126,7 +126,7 @@ static void full_of_connected_users_hello_is_busy(void **state)
 
 static void full_of_unflushed_heads_send_gets_retry(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, eight_users);
     struct host *host = &world.hosts[0];
@@ -159,7 +159,7 @@ static void two_loads(struct engine_config *config)
 
 static void hellos_wait_for_a_load_to_be_free(void **state)
 {
-    struct world world;
+    static struct world world;
     struct host_conn *conns[10];
     (void)state;
     world_open(&world, 1, two_loads);
@@ -185,7 +185,7 @@ static void small_ring_two_loads(struct engine_config *config)
 
 static void catch_ups_wait_for_a_load_to_be_free(void **state)
 {
-    struct world world;
+    static struct world world;
     struct host_conn *conns[10];
     (void)state;
     world_open(&world, 1, small_ring_two_loads);
@@ -218,7 +218,7 @@ static void few_sessions(struct engine_config *config)
 
 static void connection_beyond_the_sessions_is_busy(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, few_sessions);
     struct host *host = &world.hosts[0];
@@ -241,7 +241,7 @@ static void pending_256(struct engine_config *config)
 
 static void input_waits_while_answers_wait_for_the_disk(void **state)
 {
-    struct world world;
+    static struct world world;
     struct host_conn *conns[20];
     (void)state;
     world_open(&world, 1, pending_256);
@@ -271,7 +271,7 @@ static void input_waits_while_answers_wait_for_the_disk(void **state)
 /* Flushed isn't enough: what became durable must have been told before its user may go. */
 static void user_whose_news_are_untold_isnt_evicted(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, eight_users);
     struct host *host = &world.hosts[0];
@@ -307,7 +307,7 @@ static void user_whose_news_are_untold_isnt_evicted(void **state)
 
 static void partition_that_goes_takes_its_sessions_along(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -351,7 +351,7 @@ static void partition_that_goes_takes_its_sessions_along(void **state)
 /* What was durable and not yet told when a partition went is told to those who stay. */
 static void partition_that_goes_leaves_others_their_news(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -373,7 +373,7 @@ static void partition_that_goes_leaves_others_their_news(void **state)
 
 static void hello_that_waits_when_its_partition_goes_is_busy(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -392,7 +392,7 @@ static void hello_that_waits_when_its_partition_goes_is_busy(void **state)
 /* The same events give the same effects, byte for byte. */
 static void same_events_give_same_records(void **state)
 {
-    struct world worlds[2];
+    static struct world worlds[2];
     (void)state;
     for (int w = 0; w < 2; w++) {
         world_open(&worlds[w], 1, eight_users);

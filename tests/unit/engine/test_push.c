@@ -36,7 +36,7 @@ static void send_many(struct pair *pair, uint64_t from, uint64_t count, size_t b
 
 static void sender_hears_short_others_hear_whole(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     struct host_conn *a2 = host_connect(pair.host, (struct user_id){ A }, 2, nothing);
@@ -55,7 +55,7 @@ static void sender_hears_short_others_hear_whole(void **state)
 /* A second connection of the device hears whole what the first one sent. */
 static void entry_is_whole_on_another_connection_of_the_device(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     client_send(pair.a, 1, 11, B, "text");
@@ -74,7 +74,7 @@ static void entry_is_whole_on_another_connection_of_the_device(void **state)
 
 static void window_holds_back_until_acknowledged(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     world_open(&pair.world, 1, NULL);
     pair.host = &pair.world.hosts[0];
@@ -100,7 +100,7 @@ static void window_holds_back_until_acknowledged(void **state)
 /* Whatever is acknowledged, what isn't never exceeds the window. */
 static void unacknowledged_frames_never_exceed_the_window(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     uint64_t frame_end[200];
     size_t frame_bytes_of[200];
     size_t frames = 0;
@@ -147,7 +147,7 @@ static void unacknowledged_frames_never_exceed_the_window(void **state)
 
 static void room_holds_back_until_sent(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     pair.host->keep_unsent = true;
@@ -169,7 +169,7 @@ static void room_holds_back_until_sent(void **state)
 /* Answers go on beyond the room, but a client that reads none isn't read for ever. */
 static void client_that_reads_nothing_is_not_read(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     pair.host->keep_unsent = true;
@@ -193,7 +193,7 @@ static void small_ring(struct engine_config *config)
 
 static void reader_behind_the_ring_catches_up_from_the_store(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     struct engine_stats stats;
     (void)state;
     open_pair(&pair, small_ring);
@@ -215,7 +215,7 @@ static void reader_behind_the_ring_catches_up_from_the_store(void **state)
 
 static void small_messages_behind_the_ring_come_many_to_a_frame(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, small_ring);
     host_disconnect(pair.host, pair.b);
@@ -234,7 +234,7 @@ static void small_messages_behind_the_ring_come_many_to_a_frame(void **state)
 
 static void stale_snapshot_is_asked_again(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     struct engine_stats stats;
     (void)state;
     open_pair(&pair, small_ring);
@@ -255,7 +255,7 @@ static void stale_snapshot_is_asked_again(void **state)
 
 static void missing_entry_is_noted_and_ends_the_connection(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, small_ring);
     host_disconnect(pair.host, pair.b);
@@ -283,7 +283,7 @@ static void keep_100(struct engine_config *config)
 
 static void retention_raises_the_floor_with_slack(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, keep_100);
     host_disconnect(pair.host, pair.b);
@@ -307,7 +307,7 @@ static void retention_raises_the_floor_with_slack(void **state)
 
 static void slow_reader_below_the_floor_is_told_trimmed(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, keep_100);
     send_many(&pair, 1, 160, 5000);
@@ -320,7 +320,7 @@ static void slow_reader_below_the_floor_is_told_trimmed(void **state)
 
 static void load_that_fails_ends_the_catch_up(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, small_ring);
     host_disconnect(pair.host, pair.b);

@@ -505,7 +505,8 @@ static void play_seed(uint64_t seed)
                                                         small_pools_that_accept };
     static struct play play;
 
-    play = (struct play){ .random = seed };
+    memset(&play, 0, sizeof play);
+    play.random = seed;
     world_open(&play.world, 2, configs[seed % 3]);
     for (uint32_t i = 0; i < USERS; i++) {
         play.users[i] = world_user(&play.world, i % 2, i / 2);

@@ -36,7 +36,7 @@ static struct message_accepted send_accepted(struct pair *pair, uint64_t counter
 
 static void entries_hold_their_place_in_the_conversation(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 1);
@@ -67,7 +67,7 @@ static void entries_hold_their_place_in_the_conversation(void **state)
 
 static void both_entries_are_in_one_ticket(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 1);
@@ -82,7 +82,7 @@ static void both_entries_are_in_one_ticket(void **state)
 
 static void message_ids_rise_whatever_the_clock_does(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     uint64_t last = send_accepted(&pair, 1, 1).id.value;
@@ -98,7 +98,7 @@ static void message_ids_rise_whatever_the_clock_does(void **state)
 
 static void note_to_oneself_is_one_entry(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     client_send(pair.a, 1, 1, A, "note");
@@ -116,7 +116,7 @@ static void note_to_oneself_is_one_entry(void **state)
 
 static void repeat_gets_the_same_answer_by_its_own_counter(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     const struct message_accepted first = send_accepted(&pair, 1, 11);
@@ -140,7 +140,7 @@ static void repeat_gets_the_same_answer_by_its_own_counter(void **state)
 
 static void repeat_of_what_isnt_durable_waits(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 11);
@@ -157,7 +157,7 @@ static void repeat_of_what_isnt_durable_waits(void **state)
 
 static void known_counter_with_another_nonce_is_a_conflict(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 11);
@@ -170,7 +170,7 @@ static void known_counter_with_another_nonce_is_a_conflict(void **state)
 
 static void counter_beyond_the_kept_outcomes_is_stale(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     for (uint64_t i = 1; i <= OUTCOMES_KEPT + 1; i++) {
@@ -189,7 +189,7 @@ static void counter_beyond_the_kept_outcomes_is_stale(void **state)
 /* CONFLICT tells of a counter that may not be durable: it waits like everything else. */
 static void conflict_waits_for_what_it_tells(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 11);
@@ -207,7 +207,7 @@ static void conflict_waits_for_what_it_tells(void **state)
 
 static void gap_gets_order_and_consumes_nothing(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 11);
@@ -225,7 +225,7 @@ static void gap_gets_order_and_consumes_nothing(void **state)
 
 static void order_waits_for_the_counter_that_it_tells(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 11);
@@ -241,7 +241,7 @@ static void order_waits_for_the_counter_that_it_tells(void **state)
 
 static void permanent_refusal_consumes_its_counter(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     client_send(pair.a, 1, 11, ID_GROUP_BIT | 9, "to a group");
@@ -268,7 +268,7 @@ static void permanent_refusal_consumes_its_counter(void **state)
 
 static void pressure_refuses_for_now(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 11);
@@ -289,7 +289,7 @@ static void pressure_refuses_for_now(void **state)
 
 static void no_number_is_given_without_journal_room(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 11);
@@ -304,7 +304,7 @@ static void no_number_is_given_without_journal_room(void **state)
 
 static void thirty_third_outstanding_is_refused(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     send_accepted(&pair, 1, 11);
@@ -326,7 +326,7 @@ static void thirty_third_outstanding_is_refused(void **state)
 
 static void send_to_an_unreadable_head_is_refused_for_now(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     pair.host->fail_loads = true;
@@ -347,7 +347,7 @@ static void few_chunks(struct engine_config *config)
 /* Flushed outcomes leave memory when new ones come: a repeat brings them back. */
 static void repeat_is_known_after_its_outcome_was_evicted(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     struct message_accepted first = { 0 };
     (void)state;
     open_pair(&pair, few_chunks);
@@ -381,7 +381,7 @@ static void repeat_is_known_after_its_outcome_was_evicted(void **state)
 /* What can't be told from a repeat now is not taken for new. */
 static void repeat_whose_outcome_cant_be_read_ends_the_connection(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, few_chunks);
     for (uint64_t i = 1; i <= 6; i++) {
@@ -405,7 +405,7 @@ static void repeat_whose_outcome_cant_be_read_ends_the_connection(void **state)
 
 static void send_is_refused_when_no_outcome_can_be_kept(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     uint32_t refused = 0;
     (void)state;
     open_pair(&pair, few_chunks);
@@ -426,7 +426,7 @@ static void send_is_refused_when_no_outcome_can_be_kept(void **state)
 
 static void outcomes_survive_a_restart(void **state)
 {
-    struct pair pair;
+    static struct pair pair;
     (void)state;
     open_pair(&pair, NULL);
     struct message_accepted first = { 0 };

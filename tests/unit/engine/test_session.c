@@ -13,7 +13,7 @@ static struct message_cursor cursor_of(const struct host_conn *conn, uint64_t se
 
 static void hello_of_unknown_user_creates_user_and_device(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -35,7 +35,7 @@ static void hello_of_unknown_user_creates_user_and_device(void **state)
 
 static void welcome_waits_for_the_users_last_append(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -55,7 +55,7 @@ static void welcome_waits_for_the_users_last_append(void **state)
 
 static void message_reaches_both_after_it_is_durable(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -98,7 +98,7 @@ static void message_reaches_both_after_it_is_durable(void **state)
 
 static void hello_with_known_cursor_resumes_behind_it(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -126,7 +126,7 @@ static void hello_with_known_cursor_resumes_behind_it(void **state)
 
 static void hello_beyond_the_head_resets_and_is_noted(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -144,7 +144,7 @@ static void hello_beyond_the_head_resets_and_is_noted(void **state)
 
 static void hello_of_another_epoch_resets_without_a_note(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -164,7 +164,7 @@ static void hello_of_another_epoch_resets_without_a_note(void **state)
 
 static void newer_socket_replaces_the_older(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -180,7 +180,7 @@ static void newer_socket_replaces_the_older(void **state)
 
 static void frame_of_a_replaced_socket_is_dropped(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -200,7 +200,7 @@ static void frame_of_a_replaced_socket_is_dropped(void **state)
 
 static void older_socket_that_says_hello_later_is_replaced_itself(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -225,7 +225,7 @@ static void older_socket_that_says_hello_later_is_replaced_itself(void **state)
 /* A SEND that waits for a load when its socket is fenced must not be accepted after HELLO_OK. */
 static void send_that_waits_is_dropped_by_the_fence(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -248,7 +248,7 @@ static void send_that_waits_is_dropped_by_the_fence(void **state)
 
 static void seventeenth_device_is_refused(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -276,7 +276,7 @@ static enum code hello_with_claims(struct host *host, struct claims claims)
 
 static void claims_must_name_user_device_and_generation(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -302,7 +302,7 @@ static void claims_must_name_user_device_and_generation(void **state)
 
 static void hello_for_a_partition_elsewhere_is_busy(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 2, NULL);
     struct host *host = &world.hosts[0];
@@ -316,7 +316,7 @@ static void hello_for_a_partition_elsewhere_is_busy(void **state)
 
 static void hello_under_pressure_creates_nothing(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -335,7 +335,7 @@ static void hello_under_pressure_creates_nothing(void **state)
 
 static void hello_whose_load_fails_is_busy(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -351,7 +351,7 @@ static void hello_whose_load_fails_is_busy(void **state)
 
 static void end_of_a_session_writes_the_cursor_if_it_moved(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -386,7 +386,7 @@ static enum code error_for_frame(struct host *host, uint8_t type, size_t payload
 
 static void hostile_frames_end_or_are_told(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -421,7 +421,7 @@ static void hostile_frames_end_or_are_told(void **state)
 
 static void ack_beyond_what_was_sent_ends_the_connection(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -437,7 +437,7 @@ static void ack_beyond_what_was_sent_ends_the_connection(void **state)
 /* What HELLO queues behind itself is answered behind HELLO_OK, a repeat too. */
 static void sends_with_hello_are_answered_after_welcome(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];

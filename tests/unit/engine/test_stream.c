@@ -6,7 +6,7 @@ static const struct message_cursor nothing = { 0, 0, 0 };
 
 static void message_goes_to_another_home_and_ends(void **state)
 {
-    struct two two;
+    static struct two two;
     struct engine_stats stats;
     (void)state;
     two_open(&two, NULL);
@@ -30,7 +30,7 @@ static void message_goes_to_another_home_and_ends(void **state)
 
 static void stream_record_leaves_only_when_durable(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -48,7 +48,7 @@ static void stream_record_leaves_only_when_durable(void **state)
 
 static void acknowledgement_leaves_only_when_the_entry_is_durable(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -67,7 +67,7 @@ static void acknowledgement_leaves_only_when_the_entry_is_durable(void **state)
 
 static void message_to_a_user_who_never_logged_in_is_refused(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     client_send(two.ca, 1, 11, two.b.value, "text");
@@ -95,7 +95,7 @@ static void message_to_a_user_who_never_logged_in_is_refused(void **state)
 
 static void unknown_user_on_the_same_core_is_refused_alike(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -122,7 +122,7 @@ static void accept_unknown(struct engine_config *config)
 
 static void unknown_user_is_created_where_that_is_allowed(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, accept_unknown);
     client_send(two.ca, 1, 11, two.b.value, "text");
@@ -142,7 +142,7 @@ static void unknown_user_is_created_where_that_is_allowed(void **state)
  */
 static void second_of_a_refused_first_is_behind_until_the_end_is_durable(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     client_send(two.ca, 1, 11, two.b.value, "first");
@@ -172,7 +172,7 @@ static void second_of_a_refused_first_is_behind_until_the_end_is_durable(void **
 /* Only the conversation waits: another one on the same link goes on. */
 static void behind_holds_only_its_conversation(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -192,7 +192,7 @@ static void behind_holds_only_its_conversation(void **state)
 /* r2 and r3 are behind r1: they are sent again in their order, each naming its predecessor. */
 static void records_behind_are_sent_again_in_order(void **state)
 {
-    struct two two;
+    static struct two two;
     struct stream_records records;
     struct stream_record record;
     uint64_t number;

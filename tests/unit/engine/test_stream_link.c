@@ -6,7 +6,7 @@ static const struct message_cursor nothing = { 0, 0, 0 };
 
 static void restarted_source_sends_all_again_in_order(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -27,7 +27,7 @@ static void restarted_source_sends_all_again_in_order(void **state)
 
 static void restarted_receiver_takes_each_message_once(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -57,7 +57,7 @@ static void restarted_receiver_takes_each_message_once(void **state)
 /* A repeat is acknowledged when what it repeats is durable, not before. */
 static void repeat_of_an_undurable_entry_is_acknowledged_later(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -80,7 +80,7 @@ static void repeat_of_an_undurable_entry_is_acknowledged_later(void **state)
 /* An outcome of a link that isn't in use any more counts for nothing. */
 static void outcome_of_an_old_link_is_ignored(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     client_send(two.ca, 1, 11, two.b.value, "text");
@@ -114,7 +114,7 @@ static struct user_id another(const struct two *two)
  */
 static void frame_of_an_old_link_is_not_read(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -150,7 +150,7 @@ static void frame_of_an_old_link_is_not_read(void **state)
 
 static void gap_within_a_link_ends_it_too(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -170,7 +170,7 @@ static void gap_within_a_link_ends_it_too(void **state)
 
 static void gap_ends_the_link_and_everything_comes_again(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -194,7 +194,7 @@ static void gap_ends_the_link_and_everything_comes_again(void **state)
  */
 static void acknowledgement_of_an_older_term_is_dropped(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -220,7 +220,7 @@ static void acknowledgement_of_an_older_term_is_dropped(void **state)
 /* What an acknowledgement that was lost had told isn't taken for delivered. */
 static void lost_acknowledgement_makes_the_link_begin_anew(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -247,7 +247,7 @@ static void few_links(struct engine_config *config)
 
 static void receiver_forgets_idle_links_and_goes_on(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, few_links);
     two_log_in_b(&two);
@@ -275,7 +275,7 @@ static void quota_of_2(struct engine_config *config)
 
 static void destination_over_its_quota_is_full(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, quota_of_2);
     two_log_in_b(&two);
@@ -297,7 +297,7 @@ static void destination_over_its_quota_is_full(void **state)
 
 static void link_window_bounds_what_is_outstanding(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -326,7 +326,7 @@ static void small_ring(struct engine_config *config)
 /* A record whose entry has left the ring is loaded, in its place. */
 static void old_stream_record_is_loaded(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, small_ring);
     two_log_in_b(&two);
@@ -342,7 +342,7 @@ static void old_stream_record_is_loaded(void **state)
 
 static void load_of_a_stream_record_that_fails_is_tried_later(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, NULL);
     two_log_in_b(&two);
@@ -370,7 +370,7 @@ static void keep_64(struct engine_config *config)
 
 static void floor_stays_below_what_a_stream_record_needs(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, keep_64);
     two_log_in_b(&two);
@@ -394,7 +394,7 @@ static void floor_stays_below_what_a_stream_record_needs(void **state)
 /* What is still on its way to a destination isn't overtaken by the short cut. */
 static void short_cut_waits_for_what_is_outstanding(void **state)
 {
-    struct world world;
+    static struct world world;
     (void)state;
     world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
@@ -430,7 +430,7 @@ static void short_cut_waits_for_what_is_outstanding(void **state)
 
 static void hostile_stream_frames_change_nothing(void **state)
 {
-    struct two two;
+    static struct two two;
     uint8_t bytes[512] = { 0 };
     (void)state;
     two_open(&two, NULL);
@@ -480,7 +480,7 @@ static void few_heads(struct engine_config *config)
 /* A full pool holds a stream up until a flush, and loses nothing. */
 static void stream_waits_for_a_flush_when_pools_are_full(void **state)
 {
-    struct two two;
+    static struct two two;
     (void)state;
     two_open(&two, few_heads);
     two_log_in_b(&two);
