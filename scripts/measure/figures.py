@@ -64,7 +64,7 @@ class Figure:
                 "ratio": tidy_number(self.ratio)}
 
     def as_line(self):
-        text = f"{self.name:<30} {grouped(tidy_number(self.value)):>14} {self.unit}"
+        text = f"{self.name:<36} {grouped(tidy_number(self.value)):>14} {self.unit}"
         if len(self.runs) > 1:
             low, high = tidy_number(min(self.runs)), tidy_number(max(self.runs))
             text += f"  ({len(self.runs)} runs, {grouped(low)} to {grouped(high)})"
