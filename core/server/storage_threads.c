@@ -88,9 +88,8 @@ static bool read_ahead(struct storage *storage)
 
             flush_get_user(ahead->flush, ahead->next_user++, &user);
             struct volume_txn *reader = ahead->readers[user.volume];
-            if (reader != NULL && volume_read_begin(reader) == VOLUME_OK) {
-                flush_touch(reader, &user);
-                volume_read_end(reader);
+            if (reader != NULL) {
+                flush_touch(reader, &user); /* takes a snapshot of its own */
             }
         }
         more = ahead->next_user < count;
