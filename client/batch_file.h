@@ -1,19 +1,20 @@
 /*
- * batch_file: an append-only file of records, written in batches that are there whole or not at
- * all.
+ * batch_file: an append-only file of records, in batches that are there whole or not at all.
  *
  *      file     "HFCLIENT" u64 | version u32 | salt u32 | crc32c u32 | batch ...
- *      batch    magic u32 | bytes u32 | number u64 | crc32c u32 | record ...    (number 1, 2, 3
- * ...) record   bytes u24 | type u8 | payload
+ *      batch    magic u32 | bytes u32 | number u64 | crc32c u32 | record ...
+ *      record   bytes u24 | type u8 | payload
  *
+ *      number   1, 2, 3 ...
  *      crc      begins with the file's random salt: nobody can put a batch into a message's body
  *
  * Faults   A crash or a power cut may leave the last batch torn: it is cut off, and what it held
- * had not been promised to anybody, because a batch is synced before anything is said that depends
- * on it. Anything else that doesn't fit is damage, and opening refuses: a valid batch behind a bad
- * one, a number out of order, a bad length in front of more bytes than one batch has. A disk
- * without room refuses a batch, and the file stays as it was. After a failed sync nothing is
- * written any more. Owner    One struct batch_file a file; it holds the descriptor and a buffer.
+ *          had not been promised to anybody, because a batch is synced before anything is said
+ *          that depends on it. Anything else that doesn't fit is damage, and opening refuses: a
+ *          good batch behind a bad one, a number out of order, a bad length in front of more bytes
+ *          than one batch has. A disk without room refuses a batch, and the file stays as it was.
+ *          After a failed write or sync nothing is written any more.
+ * Owner    One struct batch_file a file; it holds the descriptor and a buffer.
  * Thread   One at a time. Reads, writes and syncs block on the disk.
  * Memory   The batch that is being made, or read.
  * Errors   struct hf_error that names the file.

@@ -4,7 +4,7 @@
  *
  * Purpose  Logs in, sends, receives, acknowledges, keeps alive, renews its token, leaves and says
  *          when to come back, as docs/protocol.md asks of a client. The host owns the socket, the
- *          disk and the clock; under libholdfast that is session.c and transport.c, in the load
+ *          disk and the clock; under libholdfast that is library.c and transport.c, in the load
  *          generator its own rings.
  * Owner    The host's memory: struct client, its ring of sends, its requests, tokens and bodies.
  *          A body is needed until its send is answered (ACCEPTED, REJECTED, UNKNOWN_FATE, or an
@@ -33,11 +33,12 @@
  * client_stored. On disk a send is {tag, counter, nonce, conversation, kind, body}; RENUMBERED
  * gives all unanswered sends, in order, new counters.
  *
- *      STOPPED --start--> WAITING --on_connected--> GREETING --HELLO_OK--> LIVE --GOAWAY, leave--+
- *         ^                  ^                          |                    |                   v
- *         |                  +----- on_disconnected ----+--- fatal error ----+--> CLOSING <--
- * LEAVING
- *         +-- REPLACED, no token, VERSION, TOO_MANY_DEVICES, left -------------------+
+ *      STOPPED --start--> WAITING --on_connected--> GREETING --HELLO_OK--> LIVE
+ *         ^                  ^                          |                    |
+ *         |                  |              fatal ERROR |       GOAWAY, leave|
+ *         |                  |                          v                    v
+ *         |                  +-- on_disconnected --- CLOSING <--answers-- LEAVING
+ *         +-- on_disconnected: REPLACED, VERSION, TOO_MANY_DEVICES, no token, left
  */
 #pragma once
 
@@ -277,6 +278,11 @@ enum client_send_result client_send(struct client *client, struct client_send *s
 /* Takes a message back that surely isn't on the server: never written, or refused for now. */
 bool client_withdraw(struct client *client, uint64_t tag) __attribute__((warn_unused_result));
 
+static inline bool client_has_room(const struct client *client)
+{
+    return client->count_ < client->sends_capacity_;
+}
+
 /* Messages that have no answer yet. */
 uint32_t client_unanswered(const struct client *client);
 
@@ -294,7 +300,13 @@ static inline struct message_cursor client_cursor(const struct client *client)
     return client->cursor_;
 }
 
-/* The counter of the last send that was queued. */
+/* A body may have so many bytes, as far as the server has told. */
+static inline uint32_t client_body_bytes_max(const struct client *client)
+{
+    return client->body_bytes_max_;
+}
+
+/* The counter of the last send that was queued; the next one gets it + 1. */
 static inline uint64_t client_last_counter(const struct client *client)
 {
     return client->last_counter_;

@@ -41,7 +41,11 @@ static bool adopt_cursor(struct client *client, const struct message_hello_ok *o
     scratch->cut = ok->floor > 1;
     if (had.epoch == 0) {
         scratch->reset = CLIENT_RESET_FIRST;
-        client->recounting_ = client->recounting_ || has_maybe_written(client);
+        if (ok->last_counter == 0) {
+            scratch->cut = false; /* this device has never sent anything */
+        } else {
+            client->recounting_ = client->recounting_ || has_maybe_written(client);
+        }
     } else if (had.epoch == ok->epoch && had.seq < ok->floor - 1) {
         scratch->reset = CLIENT_RESET_GAP;
         scratch->gap_first = had.seq + 1;

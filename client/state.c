@@ -172,7 +172,7 @@ static bool apply_reset(struct state *state, const uint8_t *bytes, size_t byte_c
         state->base_seq_ = seq;
         state->seen_seq = seq;
         state->live_bytes_ = 0;
-        state->complete = (flags & RESET_CUT) == 0;
+        state->complete = seq == 0;
     } else if (seq < state->cursor.seq) {
         return false;
     } else {

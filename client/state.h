@@ -5,13 +5,15 @@
  *      session     a TLS session, good once; losing it costs a full handshake
  *      lock        held by the process that uses the directory
  *
- * Purpose  Changes are put one by one, and are durable after state_commit. An entry in the file
- * *is* the cursor, and the answer to the send whose nonce it carries: neither can be there without
- * the other, so nothing is lost or doubled whenever the process dies. Owner    One struct state a
- * directory; the lock keeps other processes out. Thread   One at a time. Blocks on the disk. Memory
- * 16 bytes an entry, 48 a conversation, and the sends with their bodies. Units    Wall clock, Unix
- * ms, passed in. Errors   struct hf_error. After a failed commit the file is good, but memory is
- * ahead of it: close, and open again.
+ * Purpose  Changes are put one by one, and are durable after state_commit. An entry in the file is
+ *          the cursor too, and the answer to the send whose nonce it carries: none of these can be
+ *          there without the others, so nothing is lost or doubled whenever the process dies.
+ * Owner    One struct state a directory; the lock keeps other processes out.
+ * Thread   One at a time. Blocks on the disk.
+ * Memory   16 bytes an entry, 48 a conversation, and the sends with their bodies.
+ * Units    Wall clock, Unix ms, passed in.
+ * Errors   struct hf_error. After a failed commit the file is good, but memory is ahead of it:
+ *          close, and open again.
  */
 #pragma once
 

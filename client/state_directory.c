@@ -241,7 +241,7 @@ static int put_log(const struct copy *copy, struct state_place *places)
     if (state->cursor.epoch == 0) {
         return 0;
     }
-    if (put_reset(copy, seq, RESET_ANEW | (state->complete ? 0 : RESET_CUT)) != 0) {
+    if (put_reset(copy, seq, RESET_ANEW) != 0) {
         return -1;
     }
     for (size_t i = 0; i < state->place_count; i++) {

@@ -47,6 +47,10 @@ static void ack_follows_the_disk_not_the_wire(void **state)
     cut(f);
     fixture_connect(f);
     assert_int_equal(said_only(f, FRAME_TYPE_HELLO)->hello.cursor.seq, 7);
+    struct message_hello_ok ok = fixture_hello_ok(f, 9, 3);
+    give_hello_ok(f, &ok);
+    give_entry(f, 8, &entry); /* again, because it was never stored */
+    assert_int_equal(only(f, CLIENT_EVENT_ENTRY)->entry.seq, 8);
     fixture_close(f);
 }
 
