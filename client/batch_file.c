@@ -123,7 +123,7 @@ static int refuse_damage(const struct batch_file *file, uint64_t offset, const c
 
 static int sync_directory(const char *path, struct hf_error *error)
 {
-    char copy[sizeof((struct batch_file *)0)->path];
+    char copy[BATCH_PATH_BYTES];
 
     (void)snprintf(copy, sizeof copy, "%s", path);
 

@@ -27,6 +27,7 @@
 
 #include "core/base/error.h"
 
+#define BATCH_PATH_BYTES          2048
 #define BATCH_FILE_HEADER_BYTES   20
 #define BATCH_HEADER_BYTES        20
 #define BATCH_RECORD_HEADER_BYTES 4
@@ -34,7 +35,7 @@
 #define BATCH_BYTES_MAX           (1U << 25)
 
 struct batch_file {
-    char path[4096];
+    char path[BATCH_PATH_BYTES];
     int descriptor;
     uint32_t salt;
     bool broken;        /* a write or sync failed: see batch_file_commit */

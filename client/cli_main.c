@@ -15,7 +15,7 @@
 
 #include "client/cli.h"
 
-#define PATH_BYTES 4000
+#define PATH_BYTES 1900
 #define LEAVE_MS   UINT64_C(5000)
 
 static const char help_text[] =
@@ -391,7 +391,7 @@ int main(int argc, char **argv)
     struct cli cli = { 0 };
     char path[PATH_BYTES];
     char text[512];
-    size_t command;
+    size_t command = COMMAND_COUNT;
     int exit_code = parse(&cli, argc, argv, &command);
 
     if (exit_code != 0) {

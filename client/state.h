@@ -71,7 +71,7 @@ struct state_conversation {
 
 struct state {
     struct batch_file file;
-    char directory[4000];
+    char directory[BATCH_PATH_BYTES - 64]; /* leaves room for names */
     int lock_;
 
     char server[STATE_SERVER_BYTES_MAX + 1]; /* host:port; "": no account yet */

@@ -18,7 +18,7 @@
 /* The file is written anew when more than this, and more than half of it, is out of date. */
 #define GARBAGE_BYTES_MAX (UINT64_C(1) << 20)
 
-#define PATH_BYTES (sizeof((struct batch_file *)0)->path)
+#define PATH_BYTES BATCH_PATH_BYTES
 
 static void path_of(const struct state *state, const char *name, char path[PATH_BYTES])
 {

@@ -160,7 +160,7 @@ void give_frame(struct fixture *fixture, const uint8_t *frame, size_t frame_byte
 
 void give_hello_ok(struct fixture *fixture, const struct message_hello_ok *ok)
 {
-    uint8_t frame[FRAME_BYTES_MAX];
+    static uint8_t frame[FRAME_BYTES_MAX];
 
     give_frame(fixture, frame, message_encode_hello_ok(frame, sizeof frame, ok));
 }
@@ -194,7 +194,7 @@ void give_error(struct fixture *fixture, enum code code, uint32_t request, uint3
 
 void give_entry(struct fixture *fixture, uint64_t seq, const struct entry *entry)
 {
-    uint8_t frame[FRAME_BYTES_MAX];
+    static uint8_t frame[FRAME_BYTES_MAX];
     struct entries_builder builder;
 
     entries_begin(&builder, frame, sizeof frame, seq);

@@ -59,7 +59,7 @@ static void ack_waits_for_more_input_up_to_half_the_window(void **state)
     (void)state;
     struct fixture *f = fixture_open(fixture_known);
     static char body[9001];
-    uint8_t out[FRAME_BYTES_MAX];
+    static uint8_t out[FRAME_BYTES_MAX];
 
     memset(body, 'x', sizeof body - 1);
     struct entry entry = entry_from_peer(body);
@@ -94,7 +94,7 @@ static void page_answers_its_request(void **state)
 {
     (void)state;
     struct fixture *f = fixture_open(fixture_known);
-    uint8_t frame[FRAME_BYTES_MAX];
+    static uint8_t frame[FRAME_BYTES_MAX];
     struct page_builder builder;
 
     assert_int_equal(

@@ -295,7 +295,7 @@ static void torn_last_batch_is_cut_off_whatever_it_holds(void **scratch)
 static void damage_before_the_last_batch_is_refused_and_left_alone(void **scratch)
 {
     struct history *history = record(*scratch);
-    struct state state;
+    static struct state state;
 
     for (size_t at = 0; at < history->sizes[STEPS - 1]; at++) {
         history->bytes[at] ^= 0x41;
@@ -317,7 +317,7 @@ static void damage_before_the_last_batch_is_refused_and_left_alone(void **scratc
 static void missing_batch_is_damage(void **scratch)
 {
     struct history *history = record(*scratch);
-    struct state state;
+    static struct state state;
 
     memmove(history->bytes + history->sizes[3], history->bytes + history->sizes[4],
             history->byte_count - history->sizes[4]);
@@ -361,7 +361,7 @@ static void batch_in_a_body_is_no_batch(void **scratch)
 static void file_of_a_newer_program_is_refused(void **scratch)
 {
     struct history *history = record(*scratch);
-    struct state state;
+    static struct state state;
 
     history->bytes[11] = 2;
     scratch_write(*scratch, "account", history->bytes, history->byte_count);
@@ -373,7 +373,7 @@ static void file_of_a_newer_program_is_refused(void **scratch)
 static void file_that_others_can_read_is_refused(void **scratch)
 {
     char path[SCRATCH_PATH_BYTES];
-    struct state state;
+    static struct state state;
 
     closed(opened(*scratch));
     scratch_path(*scratch, "account", path);
@@ -389,7 +389,7 @@ static void file_that_others_can_read_is_refused(void **scratch)
 static void directory_in_use_is_refused_with_the_process(void **scratch)
 {
     struct state *state = opened(*scratch);
-    struct state other;
+    static struct state other;
     char pid[32];
 
     assert_int_equal(state_open(&other, *scratch, &error), -1);
