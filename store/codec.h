@@ -4,6 +4,7 @@
  *
  * Owner    Of the room `store` only.
  * Thread   Any. Pure.
+ * Errors   `bad`; writing asserts nothing: the room must be there.
  * Format   Fixed integers big-endian; varints LEB128, at most 10 bytes.
  */
 #pragma once

@@ -1,8 +1,6 @@
 #include "store/flush.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -19,6 +17,9 @@
 #define OPERATIONS_A_RECORD 4
 /* A floor drops some tens of entries, each with a row or two. */
 #define OPERATIONS_A_FLOOR 512
+
+/* Sets flush_text(), and is the status. */
+#define FAIL(flush, status, ...) (hf_error_set(&(flush)->error, EX_IOERR, 0, __VA_ARGS__), (status))
 
 /* Where a record's bytes lie in the arena, and what it is sorted by. */
 struct ref {
@@ -68,7 +69,7 @@ struct flush {
     struct record *records;
     uint32_t records_max;
     struct flush_stats stats;
-    char text[256];
+    struct hf_error error; /* its text is flush_text() */
 };
 
 struct flush *flush_open(const struct flush_config *config, struct hf_error *error)
@@ -129,24 +130,13 @@ void flush_close(struct flush *flush)
 
 const char *flush_text(const struct flush *flush)
 {
-    return flush->text;
+    return flush->error.text;
 }
 
 void flush_get_stats(const struct flush *flush, struct flush_stats *stats)
 {
     *stats = flush->stats;
     stats->entries_dropped = flush->apply.entries_dropped;
-}
-
-__attribute__((format(printf, 3, 4))) static enum flush_status
-failed(struct flush *flush, enum flush_status status, const char *format, ...)
-{
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(flush->text, sizeof flush->text, format, arguments);
-    va_end(arguments);
-    return status;
 }
 
 /* ---- The plan ---- */
@@ -167,12 +157,12 @@ static enum flush_status read_applied(struct flush *flush)
             volume_abort(txn);
         }
         if (status == SCHEMA_FULL) {
-            return failed(flush, FLUSH_FULL, "volume %u: %s", v, volume_text(volume));
+            return FAIL(flush, FLUSH_FULL, "volume %u: %s", v, volume_text(volume));
         }
         if (status != SCHEMA_OK) {
-            return failed(flush, status == SCHEMA_DAMAGED ? FLUSH_DAMAGED : FLUSH_BROKEN,
-                          "volume %u: `applied`: %s", v,
-                          status == SCHEMA_DAMAGED ? "damaged" : volume_text(volume));
+            return FAIL(flush, status == SCHEMA_DAMAGED ? FLUSH_DAMAGED : FLUSH_BROKEN,
+                        "volume %u: `applied`: %s", v,
+                        status == SCHEMA_DAMAGED ? "damaged" : volume_text(volume));
         }
     }
     return FLUSH_PLANNED;
@@ -258,7 +248,7 @@ static enum flush_status read_records(struct flush *flush, bool first)
                                            flush->spans, flush->config.span_count,
                                            flush->config.from_lsn, flush->config.upto_lsn)) {
         free(walk);
-        return failed(flush, FLUSH_FULL, "no memory to plan");
+        return FAIL(flush, FLUSH_FULL, "no memory to plan");
     }
     while (result == FLUSH_PLANNED &&
            (status = journal_walk_next(walk, &bytes, &byte_count)) == WALK_RECORD) {
@@ -267,16 +257,16 @@ static enum flush_status read_records(struct flush *flush, bool first)
         uint16_t v;
 
         if (record_parse(bytes, byte_count, &record, &length) != RECORD_OK) {
-            result = failed(flush, FLUSH_DAMAGED, "a record of the batch at LSN %" PRIu64,
-                            journal_walk_batch_lsn(walk));
+            result = FAIL(flush, FLUSH_DAMAGED, "a record of the batch at LSN %" PRIu64,
+                          journal_walk_batch_lsn(walk));
             break;
         }
         v = schema_volume_of(record.partition, flush->config.volume_count);
         if (flush->config.volumes[v] == NULL) {
-            result = failed(flush, FLUSH_DAMAGED,
-                            "the batch at LSN %" PRIu64 " holds a record of volume %u, which "
-                            "isn't of this journal",
-                            journal_walk_batch_lsn(walk), v);
+            result = FAIL(flush, FLUSH_DAMAGED,
+                          "the batch at LSN %" PRIu64 " holds a record of volume %u, which "
+                          "isn't of this journal",
+                          journal_walk_batch_lsn(walk), v);
             break;
         }
         if (journal_walk_batch_lsn(walk) < flush->plans[v].applied) {
@@ -294,13 +284,13 @@ static enum flush_status read_records(struct flush *flush, bool first)
         }
         if (v >= flush->group_from && v < flush->group_upto &&
             !keep_record(flush, &record, v, bytes, byte_count)) {
-            result = failed(flush, FLUSH_FULL, "no memory for the records of volume %u", v);
+            result = FAIL(flush, FLUSH_FULL, "no memory for the records of volume %u", v);
         }
     }
     if (result == FLUSH_PLANNED && status != WALK_END) {
-        result = failed(flush, status == WALK_BROKEN ? FLUSH_BROKEN : FLUSH_DAMAGED,
-                        "the batch at LSN %" PRIu64 "%s", journal_walk_batch_lsn(walk),
-                        status == WALK_BROKEN ? " can't be read" : "");
+        result = FAIL(flush, status == WALK_BROKEN ? FLUSH_BROKEN : FLUSH_DAMAGED,
+                      "the batch at LSN %" PRIu64 "%s", journal_walk_batch_lsn(walk),
+                      status == WALK_BROKEN ? " can't be read" : "");
     }
     journal_walk_close(walk);
     free(walk);
@@ -336,7 +326,7 @@ static enum flush_status arrange(struct flush *flush)
     }
     flush->users = calloc(users + 1, sizeof flush->users[0]);
     if (flush->users == NULL) {
-        return failed(flush, FLUSH_FULL, "no memory to plan");
+        return FAIL(flush, FLUSH_FULL, "no memory to plan");
     }
     for (size_t i = 0; i < flush->ref_count; i++) {
         if (i == 0 || flush->refs[i].user != flush->refs[i - 1].user) {
@@ -488,17 +478,17 @@ static enum flush_status slice_failed(struct flush *flush, enum schema_status st
 
     switch (status) {
     case SCHEMA_FULL:
-        return failed(flush, FLUSH_FULL, "volume %u: %s", flush->volume, volume_text(volume));
+        return FAIL(flush, FLUSH_FULL, "volume %u: %s", flush->volume, volume_text(volume));
     case SCHEMA_DAMAGED:
-        return failed(flush, FLUSH_DAMAGED, "volume %u, user %" PRIu64 ": %s", flush->volume,
-                      flush->next_ref < flush->ref_count ? flush->refs[flush->next_ref].user : 0,
-                      flush->apply.text);
+        return FAIL(flush, FLUSH_DAMAGED, "volume %u, user %" PRIu64 ": %s", flush->volume,
+                    flush->next_ref < flush->ref_count ? flush->refs[flush->next_ref].user : 0,
+                    flush->apply.text);
     case SCHEMA_OK:
     case SCHEMA_ABSENT:
     case SCHEMA_BROKEN:
         break;
     }
-    return failed(flush, FLUSH_BROKEN, "volume %u: %s", flush->volume, volume_text(volume));
+    return FAIL(flush, FLUSH_BROKEN, "volume %u: %s", flush->volume, volume_text(volume));
 }
 
 /* One transaction: the records [next_ref, upto), and the volume's ends if they are its last. */

@@ -7,6 +7,7 @@
  *
  * Owner    Of the room `store` only.
  * Thread   The walk's owner.
+ * Errors   By status; the caller names the batch (journal_walk_batch_lsn()).
  */
 #pragma once
 

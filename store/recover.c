@@ -1,8 +1,6 @@
 #include "store/recover.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -14,6 +12,9 @@
 #include "store/journal_block.h"
 
 #define SCAN_BLOCKS 64 /* read at once */
+
+/* Sets the message, and is the status. */
+#define REFUSE(error, ...) (hf_error_set((error), EX_DATAERR, 0, __VA_ARGS__), RECOVER_REFUSED)
 
 /* What the scan keeps of a block. */
 struct scanned {
@@ -34,21 +35,6 @@ struct scan {
 static struct scanned *scan_block(const struct scan *scan, uint32_t segment, uint32_t block)
 {
     return &scan->blocks[(size_t)segment * scan->blocks_a_segment + block];
-}
-
-static enum recover_status refuse(struct hf_error *error, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static enum recover_status refuse(struct hf_error *error, const char *format, ...)
-{
-    char text[HF_ERROR_TEXT_BYTES];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    hf_error_set(error, EX_DATAERR, 0, "%s", text);
-    return RECOVER_REFUSED;
 }
 
 /* ---- Reading all blocks ---- */
@@ -98,9 +84,9 @@ static enum recover_status scan_one(struct scan *scan, uint32_t segment, uint32_
     case JOURNAL_BLOCK_OK:
         break;
     case JOURNAL_BLOCK_NEWER:
-        return refuse(error, "segment %u, block %u was written by a newer version", segment, at);
+        return REFUSE(error, "segment %u, block %u was written by a newer version", segment, at);
     case JOURNAL_BLOCK_FOREIGN:
-        return refuse(error, "segment %u, block %u is of another data directory, or another core",
+        return REFUSE(error, "segment %u, block %u is of another data directory, or another core",
                       segment, at);
     case JOURNAL_BLOCK_NONE:
     case JOURNAL_BLOCK_TORN:
@@ -108,7 +94,7 @@ static enum recover_status scan_one(struct scan *scan, uint32_t segment, uint32_
         return RECOVER_MORE;
     }
     if (block.incarnation > identity->incarnation) {
-        return refuse(error,
+        return REFUSE(error,
                       "segment %u, block %u is of start %" PRIu64 ", but the manifest knows only "
                       "%" PRIu64 " starts: it is an old copy",
                       segment, at, block.incarnation, identity->incarnation);
@@ -257,14 +243,14 @@ static enum recover_status walk_run(struct scan *scan, struct recover_run *run,
         const uint64_t end_lsn = segment_end_lsn(scan, segment, i + 1 == scan->order_count);
 
         if (i == begin && first_lsn > journal->needed_from) {
-            return refuse(error,
+            return REFUSE(error,
                           "the journal begins at LSN %" PRIu64 ", but LSN %" PRIu64 " isn't "
                           "applied yet: a segment is missing or damaged",
                           first_lsn, journal->needed_from);
         }
         if (i > begin && first_lsn != run->end_lsn) {
             const uint32_t before = scan->order[i - 1];
-            return refuse(error,
+            return REFUSE(error,
                           "segment %u ends at LSN %" PRIu64 " (block %" PRIu64 "), but the next "
                           "one, %u, begins at LSN %" PRIu64 ": a batch between is damaged, or a "
                           "segment is missing",
@@ -295,13 +281,13 @@ static enum recover_status decide(struct scan *scan, struct recover_run *run,
         return status;
     }
     if (find_later(scan, run->end_lsn, &segment, &block)) {
-        return refuse(error,
+        return REFUSE(error,
                       "the batch at LSN %" PRIu64 " is damaged: segment %u, block %u holds a later "
                       "one (LSN %" PRIu64 ")",
                       run->end_lsn, segment, block, scan_block(scan, segment, block)->batch_lsn);
     }
     if (run->end_lsn < journal->needed_upto) {
-        return refuse(error,
+        return REFUSE(error,
                       "the journal ends at LSN %" PRIu64 ", but a volume has applied it up to LSN "
                       "%" PRIu64 ": a segment is missing or damaged",
                       run->end_lsn, journal->needed_upto);

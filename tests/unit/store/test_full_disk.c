@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,7 +209,7 @@ int main(void)
         return 1;
     }
     if (mount("tmpfs", mount_path, "tmpfs", MS_NOSUID | MS_NODEV, "size=12m") != 0) {
-        printf("skipped: mounting a tmpfs: %s\n", strerror(errno));
+        perror("skipped: mounting a tmpfs");
         rmdir(mount_path);
         return SKIPPED;
     }
