@@ -10,8 +10,9 @@
  * Errors   What clients and peers send is checked and answered; what the runtime does wrong (an
  *          unknown ticket, effects not taken) asserts.
  *
- * A turn:  engine_begin_turn(), then any events, after each of which the effects are taken;
- *          then engine_run() until it returns false, taking effects after each.
+ * A turn:  engine_begin_turn(), then any events, after each of which the effects are taken and
+ *          cleared (but for sent, durable and flushed, which give none); then engine_run() until it
+ *          returns false, taking effects after each.
  */
 #pragma once
 
@@ -33,11 +34,11 @@ struct engine_config {
     uint32_t outcome_chunks; /* of 4 outcomes each, for all devices together */
     uint32_t sessions_max;
     uint32_t pending_max; /* outputs that wait for durability */
-    uint32_t outs_max;    /* stream records of this core that haven't ended */
-    uint32_t links_max;
-    uint32_t loads_max;       /* loads under way */
-    size_t recent_bytes;      /* memory for recent entries; a power of two */
-    size_t effect_bytes;      /* room for the effects of one call; >= 256 KB */
+    uint32_t outs_max; /* stream records that haven't ended: those found at a start, and new ones */
+    uint32_t links_max;  /* pairs of partitions with such records; and as many towards this core */
+    uint32_t loads_max;  /* loads under way */
+    size_t recent_bytes; /* memory for recent entries; a power of two */
+    size_t effect_bytes; /* room for the effects of one call; >= 256 KB */
     uint64_t retention_count; /* entries kept a user; 0: all */
     uint64_t hash_seed;       /* unpredictable to clients, so that none can crowd a hash table */
     uint32_t out_quota; /* stream records outstanding a (source, destination) partition pair */
@@ -100,10 +101,14 @@ void engine_on_flushed(struct engine *engine, uint64_t ticket, uint64_t lsn);
 void engine_on_loaded(struct engine *engine, const struct loaded *loaded);
 
 /* A peer frame from another home, or from this one. ENGINE_BLOCKED: offer it again, in its order,
- * after the next loaded, flushed or durable event. */
+ * after the next loaded, flushed or durable event and engine_run(). Of a partition that isn't at
+ * home here it is dropped. */
 enum engine_result engine_on_stream(struct engine *engine, const uint8_t *bytes, size_t byte_count)
     __attribute__((warn_unused_result));
-/* What was on its way to and from the home of that partition may be lost: links begin anew. */
+/*
+ * What was on its way to or from the home of that partition may be lost: links begin anew. A frame
+ * that was sent before must not reach a later home of the partition.
+ */
 void engine_on_link_down(struct engine *engine, struct partition_id partition);
 
 /* Goes on with released output, pushes, streams. False: nothing more can be done now. */
