@@ -330,6 +330,13 @@ bool config_load_environment(struct config *config, struct hf_error *error)
     return true;
 }
 
+static void replace(char *text, char from, char to)
+{
+    while ((text = strchr(text, from)) != NULL) {
+        *text++ = to;
+    }
+}
+
 /* "--key-with-dashes" or "--key-with-dashes=..." without its dashes; *equals: at '=' or the end. */
 static const struct config_key *find_argument(const char *name, const char **equals)
 {
@@ -344,8 +351,10 @@ static const struct config_key *find_argument(const char *name, const char **equ
         if (name[i] == '_') {
             return NULL; /* one spelling */
         }
-        key[i] = name[i] == '-' ? '_' : name[i];
+        key[i] = name[i];
     }
+    key[name_bytes] = '\0';
+    replace(key, '-', '_');
     return find_key(key, name_bytes);
 }
 
@@ -491,9 +500,7 @@ void config_print_help(FILE *file)
 
         (void)snprintf(name, sizeof name, "%s%s", key->type == CONFIG_FLAG ? "[no-]" : "",
                        key->name);
-        for (char *at = name; *at != '\0'; at++) {
-            *at = *at == '_' ? '-' : *at;
-        }
+        replace(name, '_', '-');
         (void)fprintf(file, "  --%s%s\n      %s.", name,
                       key->type == CONFIG_NUMBER ? " N"
                       : key->type == CONFIG_TEXT ? " TEXT"

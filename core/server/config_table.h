@@ -22,27 +22,41 @@ enum config_type {
 
 struct config_key {
     const char *name;
-    enum config_type type;
-    size_t offset; /* in struct config */
     const char *unit;
-    uint64_t number; /* default */
+    const char *help;
+    const char *text; /* default */
+    uint64_t number;  /* default */
     uint64_t min;
     uint64_t max;
-    const char *text; /* default */
-    bool flag;        /* default */
-    const char *help;
+    uint32_t offset; /* in struct config */
+    enum config_type type;
+    bool flag; /* default */
 };
 
 static const struct config_key config_keys[] = {
-#define CONFIG_NUMBER_ROW(key, unit, fallback, min, max, help)                                     \
-    {                                                                                              \
-        #key,  CONFIG_NUMBER, offsetof(struct config, key), unit, fallback, min, max, NULL,        \
-        false, help                                                                                \
-    },
-#define CONFIG_TEXT_ROW(key, fallback, help)                                                       \
-    { #key, CONFIG_TEXT, offsetof(struct config, key), "", 0, 0, 0, fallback, false, help },
-#define CONFIG_FLAG_ROW(key, fallback, help)                                                       \
-    { #key, CONFIG_FLAG, offsetof(struct config, key), "", 0, 0, 0, NULL, fallback, help },
+#define CONFIG_NUMBER_ROW(key, unit_, fallback, min_, max_, help_)                                 \
+    { .name = #key,                                                                                \
+      .unit = (unit_),                                                                             \
+      .help = (help_),                                                                             \
+      .number = (fallback),                                                                        \
+      .min = (min_),                                                                               \
+      .max = (max_),                                                                               \
+      .offset = offsetof(struct config, key),                                                      \
+      .type = CONFIG_NUMBER },
+#define CONFIG_TEXT_ROW(key, fallback, help_)                                                      \
+    { .name = #key,                                                                                \
+      .unit = "",                                                                                  \
+      .help = (help_),                                                                             \
+      .text = (fallback),                                                                          \
+      .offset = offsetof(struct config, key),                                                      \
+      .type = CONFIG_TEXT },
+#define CONFIG_FLAG_ROW(key, fallback, help_)                                                      \
+    { .name = #key,                                                                                \
+      .unit = "",                                                                                  \
+      .help = (help_),                                                                             \
+      .flag = (fallback),                                                                          \
+      .offset = offsetof(struct config, key),                                                      \
+      .type = CONFIG_FLAG },
     CONFIG_KEYS(CONFIG_NUMBER_ROW, CONFIG_TEXT_ROW, CONFIG_FLAG_ROW)
 #undef CONFIG_NUMBER_ROW
 #undef CONFIG_TEXT_ROW

@@ -125,6 +125,10 @@ static size_t finish_line(char *line, size_t length)
 
 static size_t put_line(char line[LINE_BYTES_MAX], enum log_level level, const char *event,
                        const char *who, const char *format, va_list arguments)
+    __attribute__((format(printf, 5, 0)));
+
+static size_t put_line(char line[LINE_BYTES_MAX], enum log_level level, const char *event,
+                       const char *who, const char *format, va_list arguments)
 {
     size_t length = put_head(line, LINE_BYTES_MAX - 1, level, event, who);
 
@@ -137,6 +141,9 @@ static size_t put_line(char line[LINE_BYTES_MAX], enum log_level level, const ch
     }
     return finish_line(line, length);
 }
+
+static void give_line(struct log *log, enum log_level level, const char *event, const char *format,
+                      va_list arguments) __attribute__((format(printf, 4, 0)));
 
 static void give_line(struct log *log, enum log_level level, const char *event, const char *format,
                       va_list arguments)

@@ -59,46 +59,44 @@ struct node_journal {
 };
 
 struct node {
+    struct bell bell; /* rung by whoever logs while we sleep */
     const struct config *config;
+    uint64_t start_ns;
+    uint64_t start_unix_ms;
     struct ring_features features;
     enum log_level level;
     uint32_t core_count;
-    uint64_t start_ns;
-    uint64_t start_unix_ms;
 
-    struct bell bell; /* rung by whoever logs while we sleep */
+    uint32_t log_count;
     struct log *log;
     struct log *logs[1 + 2 * POST_CORES_MAX]; /* all, for log_drain */
-    uint32_t log_count;
     struct admin *admin;
-    int signal_fd;
     sigset_t old_signals;
-
-    struct directory *directory;
-    struct volume *volumes[SCHEMA_VOLUMES_MAX];
-    uint16_t volume_count;
-    uint8_t core_of_volume[SCHEMA_VOLUMES_MAX];
-    struct node_journal journal;
-    uint64_t start_lsn;
-    uint64_t incarnation; /* 0: not begun yet */
-
-    struct credentials *present;
-    struct credentials *old; /* until all threads have taken the present ones */
-    uint64_t refresh_at_ns;
-    bool reload_wanted;
-
-    struct post post;
-    struct node_core cores[POST_CORES_MAX];
-    struct metrics_core metrics[POST_CORES_MAX];
-    uint32_t metrics_count; /* cores whose threads run */
-    struct listen_address addresses[LISTEN_ADDRESSES_MAX];
-    int listeners[LISTEN_ADDRESSES_MAX][POST_CORES_MAX]; /* -1: none, or a door's */
-    size_t address_count;
-
+    int signal_fd;
     uint32_t stop_signals;
     bool serving;
     bool draining;
+    bool reload_wanted;
     _Atomic bool stopping; /* partners: node_stop_cores / the bodies of threads */
+
+    struct node_journal journal;
+    struct directory *directory;
+    struct volume *volumes[SCHEMA_VOLUMES_MAX];
+    uint8_t core_of_volume[SCHEMA_VOLUMES_MAX];
+    uint64_t start_lsn;
+    uint64_t incarnation; /* 0: not begun yet */
+    uint16_t volume_count;
+
+    uint32_t metrics_count; /* cores whose threads run */
+    struct metrics_core metrics[POST_CORES_MAX];
+    struct node_core cores[POST_CORES_MAX];
+    struct post post;
+    struct credentials *present;
+    struct credentials *old; /* until all threads have taken the present ones */
+    uint64_t refresh_at_ns;
+    size_t address_count;
+    struct listen_address addresses[LISTEN_ADDRESSES_MAX];
+    int listeners[LISTEN_ADDRESSES_MAX][POST_CORES_MAX]; /* -1: none, or a door's */
 };
 
 /* Waits for signals, log lines and admin clients, and serves them. */

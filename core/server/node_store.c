@@ -17,7 +17,7 @@
 
 #define SEGMENTS_MIN   4
 #define SEGMENTS_MAX   256 /* what a flush or a read can name */
-#define RING_BYTES_MIN 131072
+#define RING_BYTES_MIN UINT64_C(131072)
 #define RING_BYTES_MAX                                                                             \
     (2 << 20) /* the last of the journal, in memory: half is the largest batch  \
                                   */
@@ -42,10 +42,9 @@ bool node_plan_journal(const struct config *config, uint32_t core_count,
     }
     segment = segment / block * block;
     if (segment < 2 * RING_BYTES_MIN) {
-        hf_error_set(error, EX_CONFIG, 0,
-                     "journal_bytes = %" PRIu64 ": %u cores need %" PRIu64 " or more",
-                     config->journal_bytes, core_count,
-                     (uint64_t)core_count * SEGMENTS_MIN * 2 * RING_BYTES_MIN);
+        hf_error_set(
+            error, EX_CONFIG, 0, "journal_bytes = %" PRIu64 ": %u cores need %" PRIu64 " or more",
+            config->journal_bytes, core_count, RING_BYTES_MIN * 2 * SEGMENTS_MIN * core_count);
         return false;
     }
     HF_ASSERT(segment <= UINT32_MAX);
@@ -54,8 +53,8 @@ bool node_plan_journal(const struct config *config, uint32_t core_count,
     if (journal->segment_count > SEGMENTS_MAX) {
         journal->segment_count = SEGMENTS_MAX;
     }
-    journal->ring_bytes = RING_BYTES_MIN;
-    while (journal->ring_bytes < RING_BYTES_MAX && journal->ring_bytes * 2 <= segment / 2) {
+    journal->ring_bytes = (uint32_t)RING_BYTES_MIN;
+    while (journal->ring_bytes < RING_BYTES_MAX && journal->ring_bytes <= segment / 4) {
         journal->ring_bytes *= 2;
     }
     return true;

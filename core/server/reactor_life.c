@@ -259,7 +259,7 @@ void reactor_end(struct reactor *reactor, uint32_t slot, enum code code)
     }
     HF_ASSERT(conn->state != CONN_GRANTED);
     forget(reactor, slot, conn);
-    conn->error = (uint8_t)(code_is_fatal(code) ? code : 0);
+    conn->error = (uint8_t)(code_is_fatal((uint16_t)code) ? code : 0);
     if (code != CODE_OK) {
         uint8_t frame[ERROR_FRAME_BYTES_MAX];
         const size_t frame_size = message_encode_error_code(frame, sizeof frame, code, 0, 0);

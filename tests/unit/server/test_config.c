@@ -342,8 +342,8 @@ static void help_names_every_key(void **state)
         (void)snprintf(name, sizeof name, "| `%s` |", config_keys[i].name);
         assert_non_null(strstr(table, name));
         (void)snprintf(name, sizeof name, "%s", config_keys[i].name);
-        for (char *at = name; *at != '\0'; at++) {
-            *at = *at == '_' ? '-' : *at;
+        for (char *at = name; (at = strchr(at, '_')) != NULL; at++) {
+            *at = '-';
         }
         assert_non_null(strstr(help, name));
     }
