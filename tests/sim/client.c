@@ -74,6 +74,7 @@ static void connect_now(struct client *client, const struct client_world *world)
         client_count(world, HAZARD_CURSOR_BACK);
     }
     client->welcomed = false;
+    client->misbehaved = false;
     client->paused = false;
     client->send_count = 0;
     client->outstanding = 0;
@@ -86,6 +87,10 @@ static void connect_now(struct client *client, const struct client_world *world)
     }
     client->hello_epoch = store->epoch;
     client->hello_seq = store->seq;
+    if (!world->calm && prng_chance(world->prng, world->rogue)) {
+        client->hello_seq += 1000; /* as if the server had lost entries */
+        client_count(world, HAZARD_CURSOR_AHEAD);
+    }
     client->hello_head = ledger_log(world->ledger, client->user)->head_seen;
     client->hello_floor = ledger_log(world->ledger, client->user)->floor_seen;
 
@@ -93,7 +98,7 @@ static void connect_now(struct client *client, const struct client_world *world)
         .version = PROTOCOL_VERSION,
         .user = { client->user },
         .device = { client->device },
-        .cursor = { .epoch = store->epoch, .seq = store->seq },
+        .cursor = { .epoch = store->epoch, .seq = client->hello_seq },
         .mode = HELLO_MODE_LIVE,
         .window = client->style.window,
         .token = { .bytes = token, .byte_count = make_token(client, world, token) },
@@ -193,6 +198,9 @@ void client_act(struct client *client, const struct client_world *world)
     if (prng_chance(world->prng, world->leave)) {
         leave(client, world);
         return;
+    }
+    if (client->welcomed && prng_chance(world->prng, world->rogue)) {
+        client_misbehave(client, world);
     }
     if (prng_chance(world->prng, client->style.talk)) {
         const uint64_t burst = prng_chance(world->prng, 60) ? 20 : 3;
@@ -465,7 +473,10 @@ static void check_fatal(const struct client *client, const struct client_world *
     case CODE_GOING_AWAY:
         break;
     default:
-        sim_fail("client %u: ERROR %s", client->index, code_name(error->code));
+        SIM_CHECK(client_may_be_told(client, error->code), "client %u: ERROR %s", client->index,
+                  code_name(error->code));
+        client_count(world, HAZARD_ROGUE_ENDED);
+        break;
     }
 }
 
@@ -477,8 +488,11 @@ static void on_error(struct client *client, const struct client_world *world,
 
     SIM_CHECK(code == CODE_OK, "client %u: ERROR: %s", client->index, code_name(code));
     sim_say("client %u: ERROR %s", client->index, code_name(error.code));
-    if (!error.fatal) {
+    if (!error.fatal && error.request < CLIENT_ROGUE_REQUEST) {
         client_on_request_error(client, world, &error);
+        return;
+    }
+    if (!error.fatal) {
         return;
     }
     check_fatal(client, world, &error);

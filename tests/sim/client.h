@@ -18,8 +18,9 @@
 #include "tests/sim/net.h"
 #include "tests/sim/prng.h"
 
-#define CLIENT_OUTBOX_MAX 48
-#define CLIENT_PEERS_MAX  16
+#define CLIENT_OUTBOX_MAX    48
+#define CLIENT_PEERS_MAX     16
+#define CLIENT_ROGUE_REQUEST UINT32_C(0x80000000) /* request ids from here on expect nothing */
 
 struct outbox_item {
     uint32_t message;
@@ -94,6 +95,7 @@ struct client {
     /* Of the connection of now. */
     struct connection *connection;
     bool welcomed;
+    bool misbehaved; /* may be told so */
     uint64_t hello_epoch, hello_seq;
     uint64_t hello_head, hello_floor; /* that any device had been told when HELLO was sent */
     uint64_t welcome_head, welcome_counter;
@@ -124,9 +126,9 @@ struct client_world {
     struct hazards *hazards;
     const uint64_t *event;
     uint32_t large_bodies;
-    uint32_t leave, restore, back; /* in a thousand */
-    bool retention;                /* logs are cut at their beginning */
-    bool calm;                     /* the faults have stopped: drain */
+    uint32_t leave, restore, back, rogue; /* in a thousand */
+    bool retention;                       /* logs are cut at their beginning */
+    bool calm;                            /* the faults have stopped: drain */
 };
 
 void client_open(struct client *client, const struct client_world *world, uint32_t index,
@@ -153,6 +155,10 @@ void client_on_request_error(struct client *client, const struct client_world *w
                              const struct message_error *error);
 void client_audit_begin(struct client *client);
 bool client_audit_step(struct client *client, const struct client_world *world); /* false: done */
+
+/* client_rogue.c */
+void client_misbehave(struct client *client, const struct client_world *world);
+bool client_may_be_told(const struct client *client, uint16_t code);
 
 /* client_send.c */
 void client_create(struct client *client, const struct client_world *world);

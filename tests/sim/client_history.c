@@ -130,8 +130,9 @@ void client_on_request_error(struct client *client, const struct client_world *w
                   client->index, (unsigned long long)request->anchor);
         client_count(world, HAZARD_BAD_CURSOR);
     } else {
-        SIM_CHECK(error->code == CODE_UNAVAILABLE, "client %u: a request got %s", client->index,
-                  code_name(error->code));
+        SIM_CHECK(error->code == CODE_UNAVAILABLE ||
+                      (error->code == CODE_TOO_MANY_REQUESTS && client->misbehaved),
+                  "client %u: a request got %s", client->index, code_name(error->code));
     }
     request->id = 0;
 }
@@ -233,6 +234,10 @@ void client_on_page(struct client *client, const struct client_world *world,
     const enum code code = message_decode_page(view, &page);
 
     SIM_CHECK(code == CODE_OK, "client %u: PAGE: %s", client->index, code_name(code));
+
+    if (page.request >= CLIENT_ROGUE_REQUEST && client->misbehaved) {
+        return;
+    }
 
     struct client_request *request = find_request(client, page.request);
 

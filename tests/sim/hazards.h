@@ -24,6 +24,7 @@
     X(CRASH_RECOVERY, "recovery interrupted by a crash")                                           \
     X(CORES_CHANGED, "restart with another number of cores")                                       \
     X(FLUSHES, "flushes")                                                                          \
+    X(DISK_FULL, "times the disk was full")                                                        \
     X(FLUSH_FULL, "steps of a flush that met a full disk")                                         \
     X(SEGMENTS_AGAIN, "segments written again")                                                    \
     X(JOURNAL_PRESSURE, "turns under journal pressure")                                            \
@@ -68,6 +69,9 @@
     X(PAGES, "pages of history")                                                                   \
     X(PAGES_TRIMMED, "pages cut by retention")                                                     \
     X(BAD_CURSOR, "BAD_CURSOR")                                                                    \
+    X(ROGUE, "clients that misbehaved")                                                            \
+    X(ROGUE_ENDED, "connections ended for it")                                                     \
+    X(CURSOR_AHEAD, "cursors beyond the head")                                                     \
     X(CLOCK_BACK, "clock set back")                                                                \
     X(AUDITED, "entries compared after a recovery")
 

@@ -224,14 +224,27 @@ static bool prepare_volumes(struct disk *disk, struct hf_error *error)
     return true;
 }
 
+static void set_full(struct disk *disk, bool full)
+{
+    for (uint16_t i = 0; i < disk->manifest.volume_count; i++) {
+        volume_map_set_full(disk->volumes[i], full);
+    }
+}
+
 static bool run_recovery(struct host *host, struct recover *recover, struct hf_error *error)
 {
     struct recover_stats stats;
     enum recover_status status;
+    bool full = !host->calm && *host->event < host->full_until;
 
     do {
+        set_full(host->disk, full);
         status = recover_step(recover, error);
-    } while (status == RECOVER_MORE);
+        SIM_CHECK(full || status != RECOVER_FULL, "recovery finds the disk full");
+        host->hazards->counts[HAZARD_FLUSH_FULL] += status == RECOVER_FULL ? 1 : 0;
+        full = full && prng_chance(host->prng, 700);
+    } while (status == RECOVER_MORE || status == RECOVER_FULL);
+    set_full(host->disk, false);
     if (status != RECOVER_DONE) {
         return false;
     }

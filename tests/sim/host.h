@@ -127,6 +127,7 @@ struct host {
     const uint64_t *event;
     bool running;
     bool calm;
+    uint64_t full_until; /* event: the volumes have no room so long */
     uint64_t now_unix_ms;
     uint16_t core_count;
     struct core cores[DISK_CORES_MAX];

@@ -203,7 +203,7 @@ bool host_flush_step(struct host *host, uint16_t number)
         flush_start(host, core);
         return true;
     }
-    const bool full = !host->calm && prng_chance(host->prng, host->options->full_disk);
+    const bool full = !host->calm && *host->event < host->full_until;
 
     set_full(host, core, full);
 

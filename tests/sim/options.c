@@ -44,7 +44,7 @@ static void draw_server(struct sim_options *options, struct prng *prng)
     options->links_max = tiny ? between(prng, 12, 40) : 128;
     options->loads_max = between(prng, 2, 16);
     options->window_bytes_max = 16000U * between(prng, 1, 8);
-    options->retention_count = prng_chance(prng, 250) ? between(prng, 20, 120) : 0;
+    options->retention_count = prng_chance(prng, 300) ? between(prng, 5, 100) : 0;
     options->accept_unknown_users = prng_chance(prng, 250);
 }
 
@@ -64,15 +64,16 @@ void options_draw(struct sim_options *options, uint64_t seed, uint64_t events)
     /* A partition that comes back needs room for its stream records. */
     options->partition_move = options->outs_max >= 512 ? rate(&prng, 8) : 0;
     options->clock_jump = rate(&prng, 20);
+    options->disk_full = prng_chance(&prng, 300) ? between(&prng, 5, 40) : 0;
     options->flush = prng_chance(&prng, 400) ? 0 : between(&prng, 1, 120);
     options->flush_permille = between(&prng, 100, 900);
-    options->slow_flush = prng_chance(&prng, 500) ? between(&prng, 0, 950) : 0;
+    options->slow_flush = prng_chance(&prng, 500) ? between(&prng, 0, 990) : 0;
     options->stale_load = rate(&prng, 150);
     options->failed_load = prng_chance(&prng, 100) ? 20 : 0;
-    options->full_disk = prng_chance(&prng, 300) ? between(&prng, 20, 400) : 0;
     options->client_leave = rate(&prng, 25);
     options->client_restore = rate(&prng, 60);
     options->client_back = rate(&prng, 100);
+    options->client_rogue = prng_chance(&prng, 250) ? between(&prng, 5, 40) : 0;
     options->slow_disk = between(&prng, 0, 900);
     options->recovery_crash = rate(&prng, 200);
 }
@@ -92,10 +93,10 @@ void options_print(const struct sim_options *o, FILE *to)
     (void)fprintf(
         to,
         "  %u users (%u with three devices, %u late), %u strangers; rates: large %u, "
-        "crash %u, cut %u, move %u, clock %u, flush %u (%u, slow %u), stale %u, failed %u, full %u, leave %u, "
-        "restore %u, back %u, slow disk %u, recovery crash %u\n",
+        "crash %u, cut %u, move %u, clock %u, flush %u (%u, slow %u), stale %u, failed %u, disk full %u, leave %u, "
+        "restore %u, back %u, rogue %u, slow disk %u, recovery crash %u\n",
         o->users, o->third_devices, o->late_users, o->strangers, o->large_bodies, o->crash,
         o->link_cut, o->partition_move, o->clock_jump, o->flush, o->flush_permille, o->slow_flush,
-        o->stale_load, o->failed_load, o->full_disk, o->client_leave, o->client_restore,
-        o->client_back, o->slow_disk, o->recovery_crash);
+        o->stale_load, o->failed_load, o->disk_full, o->client_leave, o->client_restore,
+        o->client_back, o->client_rogue, o->slow_disk, o->recovery_crash);
 }

@@ -47,6 +47,7 @@ struct sim_options {
     uint32_t link_cut;
     uint32_t partition_move;
     uint32_t clock_jump;
+    uint32_t disk_full;
     uint32_t flush;
     uint32_t flush_permille; /* used of the journal: a flush begins by itself */
     uint32_t slow_flush;     /* in a thousand, of the flusher's steps that don't come */
@@ -58,6 +59,7 @@ struct sim_options {
     uint32_t client_leave;   /* of a client's actions */
     uint32_t client_restore; /* of a client's reconnects */
     uint32_t client_back;
+    uint32_t client_rogue;
     uint32_t slow_disk;      /* of the chances that a write under way isn't completed */
     uint32_t recovery_crash; /* of recoveries */
 };

@@ -92,6 +92,7 @@ static void open_sim(struct sim *sim, uint64_t seed, uint64_t events)
         .leave = sim->options.client_leave,
         .restore = sim->options.client_restore,
         .back = sim->options.client_back,
+        .rogue = sim->options.client_rogue,
         .retention = sim->options.retention_count != 0,
     };
     open_world(sim);
@@ -147,6 +148,10 @@ static void misfortune(struct sim *sim)
     }
     if (draw(sim, sim->options.link_cut)) {
         host_cut_link(&sim->host);
+    }
+    if (draw(sim, sim->options.disk_full)) {
+        sim->host.full_until = sim->event + prng_between(&sim->prng, 20, 600);
+        sim->hazards.counts[HAZARD_DISK_FULL]++;
     }
     if (draw(sim, sim->options.partition_move)) {
         host_close_partition(&sim->host);
