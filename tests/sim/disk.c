@@ -62,6 +62,26 @@ void disk_make_segments(struct disk *disk, uint16_t core_count, uint32_t segment
     }
 }
 
+/* Who reads what is just being written sees any of its sectors old or new. */
+static void see_under_way(const struct disk_core *core, uint32_t segment, uint64_t offset,
+                          uint8_t *to, size_t byte_count)
+{
+    const struct disk_write *write = &core->disk->writes[core->core];
+
+    if (!write->active || write->segment != segment) {
+        return;
+    }
+    for (size_t i = 0; i < byte_count; i += DISK_SECTOR_BYTES) {
+        const uint64_t place = offset + i;
+
+        if (place >= write->offset && place < write->offset + write->byte_count &&
+            prng_chance(core->disk->prng, 500)) {
+            memcpy(to + i, write->bytes + (place - write->offset), DISK_SECTOR_BYTES);
+            core->disk->hazards->counts[HAZARD_READ_UNDER_WAY]++;
+        }
+    }
+}
+
 static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8_t *to,
                          size_t byte_count)
 {
@@ -77,6 +97,7 @@ static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8
             memset(to + i, 0, JOURNAL_BLOCK_BYTES);
         }
     }
+    see_under_way(core, segment, offset, to, byte_count);
     return true;
 }
 

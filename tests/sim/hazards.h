@@ -18,6 +18,7 @@
     X(SECTORS_KEPT, "crash: unsynced sector kept")                                                 \
     X(SECTORS_LOST, "crash: unsynced sector lost")                                                 \
     X(SECTORS_TORN, "crash: unsynced sector torn")                                                 \
+    X(READ_UNDER_WAY, "sectors read while they were being written")                                \
     X(COMMITS_LOST, "crash: commits taken back that were not synced")                              \
     X(TORN_BATCH, "recovery: torn tail met")                                                       \
     X(CRASH_FLUSH, "flush interrupted by a crash")                                                 \
@@ -33,6 +34,7 @@
     X(LOADS_REPEATED, "loads repeated by the engine")                                              \
     X(LOADS_JOURNAL, "loads answered from the journal")                                            \
     X(LOADS_VOLUME, "loads answered from a volume")                                                \
+    X(LOADS_LATE, "loads of the journal read after its segment was freed")                         \
     X(LOADS_FAILED, "loads failed by the disk")                                                    \
     X(PUSHED, "entries pushed")                                                                    \
     X(CATCHUPS, "catch-ups from the store")                                                        \

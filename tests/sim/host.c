@@ -128,6 +128,22 @@ struct telling host_telling(struct host *host, const struct log_entry *entry)
     return telling;
 }
 
+void host_check_id(struct host *host, const struct log_entry *entry, bool rising)
+{
+    struct host_partition *partition = host_find_partition(host, partition_of(entry->user.value));
+
+    if (entry->form != LOG_ENTRY_MESSAGE || (entry->flags & LOG_ENTRY_FLAG_OWN) == 0) {
+        return;
+    }
+    SIM_CHECK(!rising || entry->id.value > partition->last_id,
+              "user %llx, entry %llu: id %llx follows id %llx of its partition",
+              (unsigned long long)entry->user.value, (unsigned long long)entry->seq,
+              (unsigned long long)entry->id.value, (unsigned long long)partition->last_id);
+    if (partition->last_id < entry->id.value) {
+        partition->last_id = entry->id.value;
+    }
+}
+
 static void tell_entries(struct host *host, const struct read_answer *answer, uint64_t user,
                          uint64_t epoch, uint64_t *seq)
 {
@@ -150,6 +166,7 @@ static void tell_entries(struct host *host, const struct read_answer *answer, ui
         SIM_CHECK(record.entry.epoch == epoch, "user %llx: entry %llu is of epoch %llu",
                   (unsigned long long)user, (unsigned long long)*seq,
                   (unsigned long long)record.entry.epoch);
+        host_check_id(host, &record.entry, false);
         ledger_tell(host->ledger, user, epoch, *seq, &telling, TELLING_STORED);
         host_count(host, HAZARD_AUDITED);
         at += byte_count;

@@ -58,6 +58,7 @@ struct host_load {
     struct load load;
     /* Where its entries lay in the journal when it was asked. */
     uint64_t place_first;
+    uint64_t flushes; /* that had ended then */
     uint64_t places[HOST_PLACES_MAX];
     struct journal_span spans[DISK_SEGMENTS_MAX];
     uint32_t span_count;
@@ -97,6 +98,7 @@ struct core {
     struct journal_flush flush_range;
     struct flush *flush; /* once ready */
     bool flushed_untold;
+    uint64_t flushes;                     /* ended, and told */
     struct parcels inbox[DISK_CORES_MAX]; /* by source */
     struct parcels late;                  /* frames of links that were cut */
     bool inbox_blocked;                   /* until something was loaded, flushed or durable */
@@ -115,6 +117,7 @@ struct host_partition {
     struct partition_id id;
     enum partition_state state;
     uint64_t until_event; /* closed so long */
+    uint64_t last_id;     /* of its messages: they rise, whatever clocks and crashes do */
 };
 
 struct host {
@@ -182,6 +185,8 @@ void host_open_partition(struct host *host, struct core *core, struct host_parti
 void host_tell_stored(struct host *host);
 void host_core_open(struct host *host, struct core *core, uint64_t start_lsn);
 void host_core_close(struct host *host, struct core *core);
+/* Of an own message; `rising`: it is the newest of its partition. */
+void host_check_id(struct host *host, const struct log_entry *entry, bool rising);
 struct telling host_telling(struct host *host, const struct log_entry *entry);
 
 void parcels_put(struct parcels *parcels, struct parcel *parcel);

@@ -12,6 +12,7 @@
 #define READ_BYTES_MAX   (64U * 1024)
 #define RING_BYTES       65536 /* of a journal */
 #define EFFECT_BYTES     524288
+#define DOWN_BYTES_MAX   49152 /* room, a frame, and the answers */
 #define SESSIONS_MAX     64
 #define TURN_INPUT_MAX   6
 #define RUNS_MAX         100000 /* of one turn: an engine that never ends is a bug */
@@ -232,6 +233,8 @@ static void on_send(struct host *host, const struct effect *effect)
               "the engine sends what isn't one frame");
     if (connection->client_end) {
         queue_put(&connection->down, effect->bytes, effect->byte_count);
+        SIM_CHECK(queue_bytes(&connection->down) <= DOWN_BYTES_MAX,
+                  "%zu bytes wait for one connection (I6)", queue_bytes(&connection->down));
     }
 }
 
@@ -466,6 +469,7 @@ static void input_flushed(struct core *core)
     core->flushed_untold = false;
     journal_flush_end(core->journal);
     index_drop(core->index);
+    core->flushes++;
     if (core->durable_told < core->flush_range.upto_ticket) {
         input_durable(core); /* what is in a volume was durable before */
     }

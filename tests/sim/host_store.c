@@ -80,6 +80,7 @@ static void tell_durable(struct host *host, const struct core *core, const struc
         if (record.type == RECORD_ENTRY) {
             const struct telling telling = host_telling(host, &record.entry);
 
+            host_check_id(host, &record.entry, true);
             ledger_tell(host->ledger, record.entry.user.value, record.entry.epoch, record.entry.seq,
                         &telling, TELLING_DURABLE);
         } else if (record.type == RECORD_FLOOR) {
@@ -274,6 +275,7 @@ static void note_places(struct host *host, struct core *core, struct host_load *
         first = asked->from < HOST_PLACES_MAX ? 1 : asked->from - HOST_PLACES_MAX + 1;
     }
     load->place_first = first;
+    load->flushes = core->flushes;
     load->span_count = journal_get_spans(core->journal, 0, journal_durable_lsn(core->journal),
                                          load->spans, DISK_SEGMENTS_MAX);
     for (uint64_t i = 0; i < HOST_PLACES_MAX; i++) {
@@ -443,6 +445,9 @@ bool host_load_step(struct host *host, uint16_t number)
     const size_t count = sizeof core->loads / sizeof core->loads[0];
     const size_t first = prng_below(host->prng, count);
 
+    if (!host->calm && prng_chance(host->prng, host->options->slow_reader)) {
+        return false;
+    }
     for (size_t i = 0; i < count; i++) {
         struct host_load *load = &core->loads[(first + i) % count];
 
@@ -461,6 +466,9 @@ bool host_load_step(struct host *host, uint16_t number)
             host_count(host, HAZARD_LOADS_JOURNAL);
         } else {
             read_now(host, core, load);
+            if (load->place_first != 0 && load->flushes != core->flushes) {
+                host_count(host, HAZARD_LOADS_LATE);
+            }
             host_count(host, load->place_first != 0 && load->places[0] != 0 ? HAZARD_LOADS_JOURNAL
                                                                             : HAZARD_LOADS_VOLUME);
         }

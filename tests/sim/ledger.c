@@ -92,9 +92,13 @@ uint32_t ledger_message_of_body(struct ledger *ledger, const uint8_t *body, size
     return index;
 }
 
-static void message_told_id(struct sim_message *message, uint64_t id)
+static void message_told_id(const struct ledger *ledger, struct sim_message *message, uint64_t id)
 {
     SIM_CHECK(id != 0, "message %u has the id 0", message->index);
+    for (uint32_t i = 1; message->id == 0 && i <= ledger->message_count; i++) {
+        SIM_CHECK(ledger->messages[i].id != id, "messages %u and %u have the id %llx",
+                  message->index, i, (unsigned long long)id);
+    }
     SIM_CHECK(message->id == 0 || message->id == id, "message %u has the ids %llx and %llx",
               message->index, (unsigned long long)message->id, (unsigned long long)id);
     message->id = id;
@@ -121,7 +125,7 @@ void ledger_tell_accepted(struct ledger *ledger, uint32_t index, uint64_t id, ui
 
     SIM_CHECK(!message->invalid, "message %u can't be accepted, and was", index);
     SIM_CHECK(seq > 0, "message %u was accepted with seq 0", index);
-    message_told_id(message, id);
+    message_told_id(ledger, message, id);
     message_told_place(message, epoch, seq);
     SIM_CHECK(entry == NULL || (!entry->said.refused && entry->said.message == index),
               "message %u was accepted as entry %llu, which is another", index,
@@ -219,7 +223,7 @@ static void telling_check(struct ledger *ledger, uint64_t user, uint64_t epoch, 
     struct sim_message *message = ledger_message(ledger, telling->message);
     const uint64_t peer = message->from == user ? message->conversation : message->from;
 
-    message_told_id(message, telling->id);
+    message_told_id(ledger, message, telling->id);
     SIM_CHECK(!message->invalid, "user %llx, entry %llu: message %u could not be accepted",
               (unsigned long long)user, (unsigned long long)seq, message->index);
     if (telling->refused) {

@@ -69,6 +69,7 @@ void options_draw(struct sim_options *options, uint64_t seed, uint64_t events)
     options->flush_permille = between(&prng, 100, 900);
     options->slow_flush = prng_chance(&prng, 500) ? between(&prng, 0, 990) : 0;
     options->stale_load = rate(&prng, 150);
+    options->slow_reader = prng_chance(&prng, 400) ? between(&prng, 0, 990) : 0;
     options->failed_load = prng_chance(&prng, 100) ? 20 : 0;
     options->client_leave = rate(&prng, 25);
     options->client_restore = rate(&prng, 60);
@@ -93,10 +94,10 @@ void options_print(const struct sim_options *o, FILE *to)
     (void)fprintf(
         to,
         "  %u users (%u with three devices, %u late), %u strangers; rates: large %u, "
-        "crash %u, cut %u, move %u, clock %u, flush %u (%u, slow %u), stale %u, failed %u, disk full %u, leave %u, "
+        "crash %u, cut %u, move %u, clock %u, flush %u (%u, slow %u), stale %u, slow reader %u, failed %u, disk full %u, leave %u, "
         "restore %u, back %u, rogue %u, slow disk %u, recovery crash %u\n",
         o->users, o->third_devices, o->late_users, o->strangers, o->large_bodies, o->crash,
         o->link_cut, o->partition_move, o->clock_jump, o->flush, o->flush_permille, o->slow_flush,
-        o->stale_load, o->failed_load, o->disk_full, o->client_leave, o->client_restore,
-        o->client_back, o->client_rogue, o->slow_disk, o->recovery_crash);
+        o->stale_load, o->slow_reader, o->failed_load, o->disk_full, o->client_leave,
+        o->client_restore, o->client_back, o->client_rogue, o->slow_disk, o->recovery_crash);
 }

@@ -54,6 +54,7 @@ struct sim_options {
 
     /* In a thousand. */
     uint32_t stale_load;
+    uint32_t slow_reader; /* in a thousand, of the reader's steps that don't come */
     uint32_t failed_load;
     uint32_t full_disk;      /* of the flusher's steps */
     uint32_t client_leave;   /* of a client's actions */

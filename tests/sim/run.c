@@ -6,6 +6,7 @@
 #include "tests/sim/sim.h"
 
 #define USER_FIRST      UINT64_C(0x1000)
+#define USER_STEP       UINT64_C(1000000) /* so that none is made twice */
 #define CALM_EVENTS_MAX 100000
 #define CRASHES_MIN     2
 #define CLOCK_START_MS  UINT64_C(1760000000000)
@@ -47,12 +48,28 @@ static void choose_peers(struct sim *sim, struct client *client)
     }
 }
 
+/* Another user of the same partition, above `from`. */
+static uint64_t neighbour_of(uint64_t user, uint64_t from)
+{
+    const struct partition_id partition = partition_of(user);
+
+    do {
+        from += USER_STEP;
+    } while (partition_of(from).value != partition.value);
+    return from;
+}
+
 static void open_world(struct sim *sim)
 {
     const struct sim_options *options = &sim->options;
 
     for (uint32_t i = 0; i < options->users + options->strangers; i++) {
-        host_add_user(&sim->host, USER_FIRST + prng_below(&sim->prng, 1000) * 100 + i);
+        uint64_t user = USER_FIRST + prng_below(&sim->prng, 1000) * 100 + i;
+
+        if (i > 0 && prng_chance(&sim->prng, 100)) {
+            user = neighbour_of(sim->host.users[0], user);
+        }
+        host_add_user(&sim->host, user);
     }
     for (uint32_t i = 0; i < options->users; i++) {
         const bool late = i >= options->users - options->late_users;
