@@ -42,6 +42,8 @@ class Processes:
         atexit.register(self.stop_all)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        # A shell starts what it puts into the background with SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     @staticmethod
     def _on_signal(number, _):
