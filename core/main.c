@@ -141,8 +141,8 @@ static int check(const struct config *config)
 
 int main(int argc, char **argv)
 {
+    static struct config config; /* 6 KB, and load() has another on the stack */
     struct arguments arguments = { 0 };
-    struct config config;
     struct hf_error error = { 0 };
 
     if (!load(&arguments, &config, argc, argv, &error)) {
