@@ -23,5 +23,5 @@ struct volume_options {
 /* The path names the file. The directory's lock must be held: nobody else may have it open. */
 struct volume *volume_open(const char *path, const struct volume_options *options,
                            struct hf_error *error);
-/* The size of the file, and how much of it is in use. */
+/* The size of the file, and how much of it is in use. The writer's thread only. */
 void volume_get_bytes(const struct volume *volume, uint64_t *file_bytes, uint64_t *used_bytes);
