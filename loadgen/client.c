@@ -13,7 +13,7 @@
 #define LEAVE_MAX_NS   (2 * CLOCK_NS_PER_S)
 #define NEVER_SOON_NS  (3600 * CLOCK_NS_PER_S)
 
-/* A frame with its record's overhead, as link_put_frame lays it out; ACK and SEND go together. */
+/* Of a record and a KeyUpdate before it. */
 #define OUT_OVERHEAD_BYTES 64
 
 static void cell_counts(const struct crowd_options *options, uint32_t counts[CELL_CLASSES])
@@ -23,7 +23,8 @@ static void cell_counts(const struct crowd_options *options, uint32_t counts[CEL
     const uint32_t share = options->busy / 16;
 
     counts[CELL_SMALL] = options->busy;
-    counts[CELL_MEDIUM] = out_bytes > CELL_SMALL_BYTES ? options->busy : share + 256;
+    /* Several records in one send need a medium one; without, they go one by one. */
+    counts[CELL_MEDIUM] = out_bytes > CELL_SMALL_BYTES ? options->busy : options->busy / 4 + 256;
     counts[CELL_LARGE] = out_bytes > CELL_MEDIUM_BYTES ? options->busy / 2 : share / 16 + 256;
 }
 
@@ -505,6 +506,17 @@ void client_on_lost(struct crowd *crowd, struct client *client)
                                   CLIENT_PING_OUT | CLIENT_PONG_DUE | CLIENT_HOLD | CLIENT_BYE_PUT);
     client->in_flight = 0;
     client->pending_unsent = client->pending_first;
+}
+
+void client_drop(struct crowd *crowd, struct client *client)
+{
+    link_drop(&crowd->pools, &client->link);
+    memset(&client->link, 0, sizeof client->link);
+    if (!cell_is_none(client->out)) {
+        cells_give(&crowd->cells, client->out);
+        client->out = CELL_NONE;
+    }
+    client->flags &= (uint16_t)~CLIENT_SENDING;
 }
 
 uint64_t client_back_off_ns(struct client *client, uint32_t back_off_max_s, uint64_t random)

@@ -62,6 +62,7 @@ enum client_flag {
     CLIENT_COUNTED_N = 1 << 11,  /* conversation_n is known */
     CLIENT_FIRST_READ = 1 << 12, /* latencies count: this isn't a second reading */
     CLIENT_QUEUED = 1 << 13,     /* owned by the swarm: wants to dial */
+    CLIENT_SENDING = 1 << 14,    /* `out` is the kernel's */
 };
 
 struct client {
@@ -89,7 +90,7 @@ struct client {
     uint32_t wait_min_ms;    /* 440: that the server asked for, before SENDs or the next dial */
     uint32_t wait_max_ms;
     uint32_t generation; /* of the connection */
-    uint32_t spare_word_;
+    struct cell out;     /* sealed records on their way */
     uint16_t pending_count;
     uint16_t in_flight; /* of these, sent on this connection */
     uint16_t flags;
@@ -99,9 +100,11 @@ struct client {
     uint8_t state;
     uint8_t attempts; /* dials in a row that didn't reach HELLO_OK */
     uint8_t sends_max;
-    uint16_t spare_;
+    uint16_t out_bytes; /* of `out` */
+    uint16_t out_sent;  /* 472: of these, taken by the kernel */
+    uint16_t spare_[3];
 };
-_Static_assert(sizeof(struct client) == 472, "paid by every client; with timer below 700");
+_Static_assert(sizeof(struct client) == 480, "paid by every client; with timer below 700");
 
 /* A message that isn't answered. */
 struct client_pending {
@@ -172,7 +175,7 @@ struct crowd {
     struct histogram accepted;     /* ns from the intended time to ACCEPTED */
     struct histogram delivered;    /* ns from the intended time to the receiver's entry */
     uint8_t body_[BODY_BYTES_MAX]; /* scratch of one call */
-    uint8_t frame_[FRAME_BYTES_MAX];
+    uint8_t plain_[TLS_PLAINTEXT_BYTES_MAX];
 };
 
 bool crowd_open(struct crowd *crowd, const struct crowd_options *options, struct hf_error *error)
@@ -236,11 +239,19 @@ enum client_verdict client_on_frame(struct crowd *crowd, struct client *client,
     __attribute__((warn_unused_result));
 
 /*
- * Puts what is to be sent next into the link: nothing, or what fits one record. To be called when
- * no send is in flight.
+ * Seals what is to be sent next, as records in one cell: each SEND in one of its own, unless they
+ * are to be gathered; what else there is goes with the first. The bytes stay until client_sent.
+ * NULL: there is nothing, or a send is in flight.
+ *
+ * Not by link.h, which sends one record at a time: with a window of 16 that would be 16 system
+ * calls at this end and up to 16 at the server's, where a real client has one.
  */
-enum client_verdict client_fill(struct crowd *crowd, struct client *client)
-    __attribute__((warn_unused_result));
+enum client_verdict client_output(struct crowd *crowd, struct client *client, const uint8_t **bytes,
+                                  size_t *byte_count) __attribute__((warn_unused_result));
+
+/* The kernel took so many of these bytes. What is still to be sent of them, or NULL. */
+const uint8_t *client_sent(struct crowd *crowd, struct client *client, size_t byte_count,
+                           size_t *rest_bytes) __attribute__((warn_unused_result));
 
 /*
  * The client's timer fired while it is live. Returns when it wants the next (client_timer_ns), or
@@ -252,6 +263,9 @@ uint64_t client_timer_ns(const struct crowd *crowd, const struct client *client)
 
 /* The connection is gone: nothing of it counts any more. */
 void client_on_lost(struct crowd *crowd, struct client *client);
+
+/* And the kernel has nothing of it any more: gives back its cells, zeroes its keys. */
+void client_drop(struct crowd *crowd, struct client *client);
 
 /* How long to wait before the next dial; `random` is any number. */
 uint64_t client_back_off_ns(struct client *client, uint32_t back_off_max_s, uint64_t random);

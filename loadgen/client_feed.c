@@ -144,15 +144,23 @@ enum client_verdict client_on_entries(struct crowd *crowd, struct client *client
 
 /* ---- what leaves */
 
-static bool put(struct crowd *crowd, struct client *client, const uint8_t *frame, size_t bytes)
+#define GATHER_BYTES_MAX 8192 /* of plaintext in a record, where SENDs share one */
+
+static bool may_send(const struct client *client)
 {
-    HF_ASSERT(bytes > 0);
-    return link_put_frame(&crowd->pools, &client->link, frame, bytes, false);
+    return client->state == CLIENT_LIVE && client->pending_unsent != CLIENT_NONE &&
+           client->in_flight < client->sends_max && (client->flags & CLIENT_HOLD) == 0;
 }
 
-static bool put_send(struct crowd *crowd, struct client *client)
+static size_t send_frame_bytes(const struct crowd *crowd)
 {
-    struct client_pending *pending = slab_get(&crowd->pending, client->pending_unsent);
+    return FRAME_HEADER_BYTES + SEND_FIXED_BYTES + (size_t)crowd->body_bytes;
+}
+
+/* Writes the next SEND behind what `plain_` holds. */
+static size_t put_send(struct crowd *crowd, struct client *client, size_t at)
+{
+    const struct client_pending *pending = slab_get(&crowd->pending, client->pending_unsent);
     const struct payload payload = { { client->user }, pending->number, pending->intended_ns };
 
     payload_write(&crowd->run, &payload, crowd->body_, crowd->body_bytes);
@@ -163,82 +171,128 @@ static bool put_send(struct crowd *crowd, struct client *client)
         .conversation = { client_peer(crowd, client)->user },
         .body = { crowd->body_, crowd->body_bytes },
     };
+    const size_t bytes =
+        message_encode_send(crowd->plain_ + at, sizeof crowd->plain_ - at, &message);
 
-    if (!put(crowd, client, crowd->frame_,
-             message_encode_send(crowd->frame_, sizeof crowd->frame_, &message))) {
-        return false;
-    }
+    HF_ASSERT(bytes > 0);
     client->pending_unsent = pending->next;
     client->in_flight++;
     crowd->counts.sent++;
-    return true;
+    return bytes;
 }
 
-static bool put_small(struct crowd *crowd, struct client *client)
+/* All but SENDs: at the start of `plain_`. */
+static size_t put_small(struct crowd *crowd, struct client *client)
 {
-    uint8_t frame[ACK_FRAME_BYTES];
+    uint8_t *to = crowd->plain_;
+    const size_t cap = sizeof crowd->plain_;
+    size_t at = 0;
 
     if ((client->flags & CLIENT_PONG_DUE) != 0) {
-        const struct message_ping pong = { client->pong_opaque };
-
-        if (!put(crowd, client, frame, message_encode_pong(frame, sizeof frame, &pong))) {
-            return false;
-        }
+        at += message_encode_pong(to, cap, &(struct message_ping){ client->pong_opaque });
     }
     if ((client->flags & CLIENT_ACK_DUE) != 0) {
-        const struct message_ack ack = { client->seq, client->sver };
-
-        if (!put(crowd, client, frame, message_encode_ack(frame, sizeof frame, &ack))) {
-            return false;
-        }
+        at += message_encode_ack(to + at, cap - at,
+                                 &(struct message_ack){ client->seq, client->sver });
     }
     if ((client->flags & CLIENT_PING_DUE) != 0) {
-        const struct message_ping ping = { client->seq };
-
-        if (!put(crowd, client, frame, message_encode_ping(frame, sizeof frame, &ping))) {
-            return false;
-        }
+        at += message_encode_ping(to + at, cap - at, &(struct message_ping){ client->seq });
         client->flags |= CLIENT_PING_OUT;
     }
     client->flags &= (uint16_t) ~(CLIENT_PONG_DUE | CLIENT_ACK_DUE | CLIENT_PING_DUE);
-    return true;
+    if (client->state == CLIENT_LEAVING && client->in_flight == 0 &&
+        (client->flags & CLIENT_BYE_PUT) == 0) {
+        at += message_encode_bye(to + at, cap - at);
+        client->flags |= CLIENT_BYE_PUT;
+    }
+    return at;
 }
 
-enum client_verdict client_fill(struct crowd *crowd, struct client *client)
+/* The plaintext of the next record, of which `at` bytes are there. */
+static size_t put_record(struct crowd *crowd, struct client *client, size_t at)
 {
-    uint8_t bye[BYE_FRAME_BYTES];
-
-    HF_ASSERT(!client->link.sending);
-    if (client->state != CLIENT_LIVE && client->state != CLIENT_LEAVING) {
-        return CLIENT_GOES_ON;
-    }
-    if (!put_small(crowd, client)) {
-        return CLIENT_NO_CELL;
-    }
-    if (client->state == CLIENT_LEAVING) {
-        if (client->in_flight == 0 && (client->flags & CLIENT_BYE_PUT) == 0) {
-            client->flags |= CLIENT_BYE_PUT;
-            return put(crowd, client, bye, message_encode_bye(bye, sizeof bye)) ? CLIENT_GOES_ON
-                                                                                : CLIENT_NO_CELL;
-        }
-        return CLIENT_GOES_ON;
-    }
-
-    const size_t send_bytes = FRAME_HEADER_BYTES + SEND_FIXED_BYTES + (size_t)crowd->body_bytes;
-    size_t put_bytes = 0;
-
-    while (client->pending_unsent != CLIENT_NONE && client->in_flight < client->sends_max &&
-           (client->flags & CLIENT_HOLD) == 0) {
-        if (put_bytes > 0 &&
-            (!crowd->gather || put_bytes + send_bytes > TLS_PLAINTEXT_BYTES_MAX / 2)) {
+    while (may_send(client)) {
+        at += put_send(crowd, client, at);
+        if (!crowd->gather || at + send_frame_bytes(crowd) > GATHER_BYTES_MAX) {
             break;
         }
-        if (!put_send(crowd, client)) {
+    }
+    return at;
+}
+
+/* A cell for this record, and for more if more is to follow. */
+static bool take_cell(struct crowd *crowd, struct client *client, size_t record_bytes)
+{
+    if (may_send(client) && record_bytes < CELL_MEDIUM_BYTES) {
+        client->out = cells_take(&crowd->cells, CELL_MEDIUM_BYTES);
+    }
+    if (cell_is_none(client->out)) {
+        client->out = cells_take(&crowd->cells, record_bytes);
+    }
+    return !cell_is_none(client->out);
+}
+
+enum client_verdict client_output(struct crowd *crowd, struct client *client, const uint8_t **bytes,
+                                  size_t *byte_count)
+{
+    struct tls_keys *keys = &client->link.keys;
+    size_t used = 0;
+
+    *bytes = NULL;
+    *byte_count = 0;
+    if ((client->state != CLIENT_LIVE && client->state != CLIENT_LEAVING) ||
+        (client->flags & CLIENT_SENDING) != 0) {
+        return CLIENT_GOES_ON;
+    }
+    for (size_t plain_bytes = put_record(crowd, client, put_small(crowd, client)); plain_bytes > 0;
+         plain_bytes = put_record(crowd, client, 0)) {
+        const struct iovec part = { crowd->plain_, plain_bytes };
+        const size_t needed = tls_record_sealed_bytes(&crowd->tls, keys, plain_bytes);
+
+        if (cell_is_none(client->out) && !take_cell(crowd, client, needed)) {
             return CLIENT_NO_CELL;
         }
-        put_bytes += send_bytes;
+
+        const size_t capacity = cell_capacity(client->out);
+        const size_t sealed =
+            tls_record_seal(&crowd->tls, keys, &part, 1,
+                            cells_bytes(&crowd->cells, client->out) + used, capacity - used);
+
+        if (sealed == 0) {
+            return CLIENT_NO_CELL;
+        }
+        used += sealed;
+        if (used + tls_record_sealed_bytes(&crowd->tls, keys,
+                                           crowd->gather ? GATHER_BYTES_MAX
+                                                         : send_frame_bytes(crowd)) >
+            capacity) {
+            break; /* the rest goes with the next send */
+        }
+    }
+    if (used > 0) {
+        client->flags |= CLIENT_SENDING;
+        client->out_bytes = (uint16_t)used;
+        client->out_sent = 0;
+        *bytes = cells_bytes(&crowd->cells, client->out);
+        *byte_count = used;
     }
     return CLIENT_GOES_ON;
+}
+
+const uint8_t *client_sent(struct crowd *crowd, struct client *client, size_t byte_count,
+                           size_t *rest_bytes)
+{
+    HF_ASSERT((client->flags & CLIENT_SENDING) != 0);
+    HF_ASSERT(byte_count <= (size_t)(client->out_bytes - client->out_sent));
+    client->out_sent = (uint16_t)(client->out_sent + byte_count);
+    *rest_bytes = (size_t)(client->out_bytes - client->out_sent);
+    if (*rest_bytes > 0) {
+        return cells_bytes(&crowd->cells, client->out) + client->out_sent;
+    }
+    client->flags &= (uint16_t)~CLIENT_SENDING;
+    cells_give(&crowd->cells, client->out);
+    client->out = CELL_NONE;
+    return NULL;
 }
 
 /* ---- a second reading, and the end */

@@ -244,6 +244,12 @@ static void take_counts(struct director *director)
     }
 }
 
+uint64_t director_failures(const struct crowd_counts *counts)
+{
+    return counts->dial_refused + counts->shake_failed + counts->login_refused + counts->timed_out +
+           counts->cells_short;
+}
+
 static void on_all_back(struct director *director, uint64_t now_ns)
 {
     struct director_watch *watch = &director->watch;
@@ -251,13 +257,13 @@ static void on_all_back(struct director *director, uint64_t now_ns)
         .clients = director->options->clients,
         .full = director->counts.full - watch->full,
         .resumed = director->counts.resumed - watch->resumed,
+        .refused = director_failures(&director->counts) - watch->failures,
         .seconds = (double)(now_ns - watch->away_at_ns) / 1e9,
         .since_first_s =
             watch->first_back_at_ns != 0 ? (double)(now_ns - watch->first_back_at_ns) / 1e9 : -1,
     };
 
     watch->away = false;
-    watch->last_seconds = logins.seconds;
     report_logins(&director->report, "all_back", &logins);
 }
 
@@ -272,7 +278,11 @@ static void watch_clients(struct director *director)
     if (director->quiet || (!watch->complete && !all)) {
         return;
     }
-    watch->complete = true;
+    if (!watch->complete) {
+        watch->complete = true;
+        watch->lost_count = counts->lost; /* before all had come: no loss to tell of */
+        watch->awaited_count = counts->lost;
+    }
     if (!watch->away && counts->lost > watch->lost_count) {
         watch->away = true;
         watch->none_left = false;
@@ -281,6 +291,7 @@ static void watch_clients(struct director *director)
         watch->first_back_at_ns = 0;
         watch->full = counts->full;
         watch->resumed = counts->resumed;
+        watch->failures = director_failures(counts);
         report_lost(&director->report, counts->live, director->options->clients);
     }
     if (!watch->away) {
@@ -377,10 +388,6 @@ int director_run(struct director *director)
         return error.exit_code;
     }
     report_start(&director->report, options, director->common.run.run);
-    director->anonymous_before = proc_anonymous_bytes(director_server_pid(director));
-    if (director->common.dial.loopback) {
-        proc_kernel_take(&director->kernel_before);
-    }
     for (uint32_t i = 0; i < options->step_count; i++) {
         const uint64_t began_ns = clock_now_ns();
 

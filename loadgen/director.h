@@ -34,7 +34,7 @@ struct director_watch {
     uint64_t first_back_at_ns;
     uint64_t full; /* as of away_at_ns */
     uint64_t resumed;
-    double last_seconds; /* of the last return */
+    uint64_t failures;
 };
 
 struct director {
@@ -54,7 +54,8 @@ struct director {
     struct director_watch watch;
     struct ledger findings;
     struct crowd_counts counts; /* of the last look */
-    uint64_t anonymous_before;  /* of the server */
+    bool baseline_taken;
+    uint64_t anonymous_before; /* of the server */
     struct proc_kernel kernel_before;
     struct proc_kernel kernel_now;
     struct histogram accepted;

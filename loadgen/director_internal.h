@@ -16,6 +16,9 @@ void director_order_kind(struct director *director, enum swarm_order_kind kind);
 void director_fail(struct director *director, int exit_code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Dials, handshakes and HELLOs that failed, for whatever reason. */
+uint64_t director_failures(const struct crowd_counts *counts);
+
 pid_t director_server_pid(const struct director *director);
 
 /* False: the run can't go on. */

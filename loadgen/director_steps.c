@@ -15,18 +15,12 @@ static double seconds_since(uint64_t began_ns)
     return (double)(clock_now_ns() - began_ns) / 1e9;
 }
 
-static uint64_t failures(const struct crowd_counts *counts)
-{
-    return counts->dial_refused + counts->shake_failed + counts->login_refused + counts->timed_out +
-           counts->cells_short;
-}
-
 /* The first words that a failed handshake had, if any. */
 static const char *fault_text(const struct director *director)
 {
     for (uint32_t i = 0; i < director->swarm_count; i++) {
-        if (director->swarms[i].shakes.fault_text[0] != '\0') {
-            return director->swarms[i].shakes.fault_text;
+        if (director->swarms[i].measured.fault_text[0] != '\0') {
+            return director->swarms[i].measured.fault_text;
         }
     }
     return "none";
@@ -94,7 +88,7 @@ static void tell_logins(struct director *director, const char *event, uint64_t b
         .clients = (uint32_t)director->counts.live,
         .full = director->counts.full - before->full,
         .resumed = director->counts.resumed - before->resumed,
-        .refused = failures(&director->counts) - failures(before),
+        .refused = director_failures(&director->counts) - director_failures(before),
         .seconds = seconds_since(began_ns),
         .since_first_s = -1,
         .server = has_cpu ? &used : NULL,
@@ -103,12 +97,31 @@ static void tell_logins(struct director *director, const char *event, uint64_t b
     report_logins(&director->report, event, &logins);
 }
 
+/* What the server and the kernel take before the first connection; of the first time only. */
+static void take_baseline(struct director *director)
+{
+    const uint64_t patience_ns = director->options->connect_timeout_s * CLOCK_NS_PER_S;
+    const uint64_t began_ns = clock_now_ns();
+
+    if (!director->common.dial.loopback || director->baseline_taken) {
+        return;
+    }
+    director->baseline_taken = true;
+    while (director_server_pid(director) == 0 && !director->interrupted &&
+           clock_now_ns() - began_ns < patience_ns) {
+        director_look(director); /* it may just be starting */
+    }
+    director->anonymous_before = proc_anonymous_bytes(director_server_pid(director));
+    proc_kernel_take(&director->kernel_before);
+}
+
 static bool step_connect(struct director *director)
 {
     const struct crowd_counts before = director->counts;
     const uint64_t began_ns = clock_now_ns();
     struct proc_cpu cpu;
 
+    take_baseline(director);
     (void)proc_cpu_take(&cpu, director_server_pid(director));
     director_order(director, &(struct swarm_order){
                                  .kind = SWARM_CONNECT,
@@ -266,7 +279,7 @@ static bool settle(struct director *director, const char *event)
     ledger_clear(findings);
     director_order_kind(director, SWARM_AUDIT);
     for (uint32_t i = 0; i < director->swarm_count; i++) {
-        ledger_merge(findings, &director->swarms[i].crowd.ledger);
+        ledger_merge(findings, &director->swarms[i].findings);
     }
     director_look(director);
     report_findings(&director->report, event, findings, &director->counts, complete, seconds);

@@ -104,7 +104,7 @@ pid_t proc_find_listener(uint16_t port)
     uint64_t inodes[INODES_MAX];
     size_t count = listeners("/proc/net/tcp", port, inodes, 0);
     const struct dirent *entry;
-    pid_t pid = 0;
+    pid_t pid = -1;
 
     count = listeners("/proc/net/tcp6", port, inodes, count);
     if (count == 0) {
@@ -113,7 +113,7 @@ pid_t proc_find_listener(uint16_t port)
 
     DIR *folder = opendir("/proc");
 
-    while (folder != NULL && pid == 0 && (entry = readdir(folder)) != NULL) {
+    while (folder != NULL && pid < 0 && (entry = readdir(folder)) != NULL) {
         if (isdigit((unsigned char)entry->d_name[0]) != 0 &&
             holds_socket(entry->d_name, inodes, count)) {
             pid = (pid_t)strtol(entry->d_name, NULL, 10);

@@ -31,8 +31,7 @@ struct proc_cpu {
     struct proc_threads names[PROC_NAMES_MAX];
 };
 
-/* Who listens on that TCP port of this machine, or 0. Another user's process is seen by root only.
- */
+/* Who listens on that TCP port of this machine; 0: nobody; -1: a process that isn't ours to see. */
 pid_t proc_find_listener(uint16_t port);
 
 /* The number that stands in a file, or 0. */

@@ -1,6 +1,8 @@
 #include "loadgen/swarm.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -223,24 +225,27 @@ static void turn(struct swarm *swarm)
     publish(swarm);
 }
 
-static void *run(void *argument)
+static bool prepare_thread(struct swarm *swarm)
 {
-    struct swarm *swarm = argument;
-    struct hf_error error = { 0 };
     char name[16];
 
     (void)snprintf(name, sizeof name, "swarm-%u", swarm->options.index);
     thread_set_name(name);
     (void)prctl(PR_SET_TIMERSLACK, 1UL); /* or a schedule is 50 us late by itself */
-    if (swarm->options.cpu >= 0 && !thread_pin((uint32_t)swarm->options.cpu, &error)) {
-        (void)fprintf(stderr, "holdfast-loadgen: %s\n", error.text);
-        exit(error.exit_code);
-    }
-    if (!ring_group_enable(&swarm->group, &error)) {
-        (void)fprintf(stderr, "holdfast-loadgen: %s\n", error.text);
-        exit(error.exit_code);
-    }
-    while (!swarm->quit) {
+    return (swarm->options.cpu < 0 ||
+            thread_pin((uint32_t)swarm->options.cpu, &swarm->start_error)) &&
+           ring_group_enable(&swarm->group, &swarm->start_error);
+}
+
+static void *run(void *argument)
+{
+    struct swarm *swarm = argument;
+    const bool runs = prepare_thread(swarm);
+
+    /* Pairs with swarm_start. */
+    atomic_store_explicit(&swarm->readiness, runs ? SWARM_RUNS : SWARM_FAILED,
+                          memory_order_release);
+    while (runs && !swarm->quit) {
         turn(swarm);
     }
     return NULL;
@@ -251,9 +256,20 @@ static void *run(void *argument)
 bool swarm_start(struct swarm *swarm, struct hf_error *error)
 {
     const int result = pthread_create(&swarm->thread, NULL, run, swarm);
+    uint32_t readiness;
 
     if (result != 0) {
         hf_error_set(error, EX_OSERR, result, "thread");
+        return false;
+    }
+    while ((readiness = atomic_load_explicit(&swarm->readiness, memory_order_acquire)) ==
+           SWARM_STARTING) {
+        (void)poll(NULL, 0, 1);
+    }
+    if (readiness == SWARM_FAILED) {
+        *error = swarm->start_error;
+        hf_error_prepend(error, "thread %u", swarm->options.index + 1);
+        (void)pthread_join(swarm->thread, NULL);
         return false;
     }
     swarm->started = true;

@@ -7,8 +7,8 @@
  * Owner    The director opens, starts, stops and closes swarms. Between swarm_start and swarm_stop
  *          the thread owns all but the fields under "both".
  * Thread   swarm_order, swarm_answered, swarm_count: the director's. While the last order is
- *          answered and no other given, the director may read crowd.ledger and what lies under
- *          "measured": the answer's release publishes them.
+ *          answered and no other given, the director may read what lies under "measured": the
+ *          answer's release publishes it.
  * Memory   Clients, rings and pools at swarm_open; afterwards mbedTLS alone allocates, for
  *          handshakes in progress.
  * Errors   swarm_open: struct hf_error.
@@ -61,6 +61,12 @@ enum swarm_count {
         SWARM_COUNTS
 };
 
+enum swarm_readiness {
+    SWARM_STARTING,
+    SWARM_RUNS,
+    SWARM_FAILED, /* see start_error; the thread has ended */
+};
+
 /* What all swarms of a run are made from. Must outlive them. */
 struct swarm_common {
     struct dial dial;
@@ -97,6 +103,7 @@ struct swarm_measure {
     uint64_t ns;
     uint64_t cpu_ns;
     uint64_t late_max_ns;
+    char fault_text[160]; /* of the first handshake that failed; "": none did */
 };
 
 struct swarm {
@@ -125,16 +132,21 @@ struct swarm {
     struct swarm_measure measured;
     struct histogram accepted;
     struct histogram delivered;
+    struct ledger findings; /* of the last audit; without what was passed over */
 
     /* both */
     struct swarm_order order;       /* the director's until order_number says that it is there */
     _Atomic uint32_t order_number;  /* release: `order`; the swarm acquires it */
-    _Atomic uint32_t answer_number; /* release: measured, ledger; the director acquires it */
+    _Atomic uint32_t answer_number; /* release: "measured"; the director acquires it */
+    _Atomic uint32_t readiness;     /* release: start_error, of enum swarm_readiness */
+    struct hf_error start_error;
     _Atomic uint64_t counts[SWARM_COUNTS]; /* relaxed: each is right by itself, a turn old */
 };
 
 bool swarm_open(struct swarm *swarm, const struct swarm_options *options, struct hf_error *error)
     __attribute__((warn_unused_result));
+
+/* Returns when the thread runs, or couldn't. */
 bool swarm_start(struct swarm *swarm, struct hf_error *error) __attribute__((warn_unused_result));
 
 /* Gives the next order; the last one must be answered. Seen within 20 ms. */

@@ -21,10 +21,11 @@ static void end_by(struct swarm *swarm, uint32_t client, enum client_verdict ver
 void swarm_flush(struct swarm *swarm, uint32_t client)
 {
     struct client *one = &swarm->crowd.clients[client];
+    const uint8_t *bytes;
     size_t byte_count;
 
-    if ((one->state != CLIENT_LIVE && one->state != CLIENT_LEAVING) || one->link.sending ||
-        one->shake != CLIENT_SHAKE_NONE) {
+    if ((one->state != CLIENT_LIVE && one->state != CLIENT_LEAVING) ||
+        (one->flags & CLIENT_SENDING) != 0 || one->shake != CLIENT_SHAKE_NONE) {
         return;
     }
     if ((one->flags & CLIENT_BYE_PUT) != 0) {
@@ -32,7 +33,7 @@ void swarm_flush(struct swarm *swarm, uint32_t client)
         return;
     }
 
-    const enum client_verdict verdict = client_fill(&swarm->crowd, one);
+    const enum client_verdict verdict = client_output(&swarm->crowd, one, &bytes, &byte_count);
 
     if (verdict != CLIENT_GOES_ON) {
         end_by(swarm, client, verdict);
@@ -40,18 +41,10 @@ void swarm_flush(struct swarm *swarm, uint32_t client)
     }
     /* Also for what came in: the timer is one store to put off. */
     timers_set(&swarm->timers, client, client_timer_ns(&swarm->crowd, one));
-    if (!link_has_output(&one->link)) {
-        return;
+    if (bytes != NULL) {
+        ring_send(swarm_ring(swarm, client), swarm_file(swarm, client), bytes, (uint32_t)byte_count,
+                  swarm_tag(swarm, SWARM_OP_SEND, client));
     }
-
-    const uint8_t *sealed = link_seal(&swarm->crowd.pools, &one->link, &byte_count);
-
-    if (sealed == NULL) {
-        end_by(swarm, client, CLIENT_NO_CELL);
-        return;
-    }
-    ring_send(swarm_ring(swarm, client), swarm_file(swarm, client), sealed, (uint32_t)byte_count,
-              swarm_tag(swarm, SWARM_OP_SEND, client));
 }
 
 static enum client_verdict take_frames(struct swarm *swarm, struct client *one,
@@ -167,7 +160,7 @@ static void on_recv(struct swarm *swarm, uint32_t client, const struct ring_even
 static void on_send(struct swarm *swarm, uint32_t client, int32_t result)
 {
     struct client *one = &swarm->crowd.clients[client];
-    size_t counted;
+    size_t rest_bytes;
 
     if (one->state == CLIENT_CLOSING) {
         return;
@@ -180,15 +173,13 @@ static void on_send(struct swarm *swarm, uint32_t client, int32_t result)
         swarm_lose(swarm, client);
         return;
     }
-    if (link_sent(&swarm->crowd.pools, &one->link, (size_t)result, &counted)) {
+    const uint8_t *rest = client_sent(&swarm->crowd, one, (size_t)result, &rest_bytes);
+
+    if (rest == NULL) {
         swarm_flush(swarm, client);
         return;
     }
-
-    size_t byte_count;
-    const uint8_t *unsent = link_unsent(&swarm->crowd.pools, &one->link, &byte_count);
-
-    ring_send(swarm_ring(swarm, client), swarm_file(swarm, client), unsent, (uint32_t)byte_count,
+    ring_send(swarm_ring(swarm, client), swarm_file(swarm, client), rest, (uint32_t)rest_bytes,
               swarm_tag(swarm, SWARM_OP_SEND, client));
 }
 
@@ -198,8 +189,7 @@ static void on_closed(struct swarm *swarm, uint32_t client)
     struct client *one = &swarm->crowd.clients[client];
 
     HF_ASSERT(one->state == CLIENT_CLOSING);
-    link_drop(&swarm->crowd.pools, &one->link);
-    memset(&one->link, 0, sizeof one->link);
+    client_drop(&swarm->crowd, one);
     if (one->shake != CLIENT_SHAKE_NONE) {
         shakes_give(&swarm->shakes, one->shake);
         one->shake = CLIENT_SHAKE_NONE;

@@ -89,6 +89,7 @@ static void measure(struct swarm *swarm)
         .cpu_ns = thread_cpu_ns() - swarm->mark.cpu_ns,
         .late_max_ns = swarm->schedule.late_max_ns,
     };
+    memcpy(swarm->measured.fault_text, swarm->shakes.fault_text, sizeof swarm->measured.fault_text);
     counts_subtract(&swarm->measured.counts, &swarm->mark.counts);
 }
 
@@ -133,6 +134,9 @@ static void audit(struct swarm *swarm)
             write_ledger(swarm, &swarm->crowd.clients[i]);
         }
     }
+    swarm->findings = swarm->crowd.ledger;
+    swarm->findings.passed = NULL; /* it stays the crowd's */
+    swarm->findings.passed_count = 0;
 }
 
 static void leave(struct swarm *swarm)

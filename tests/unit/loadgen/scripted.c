@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/bytes.h"
+
 static const struct payload_run run = { { 0x0123456789abcdef, 0xfedcba9876543210 }, 4711 };
 
 struct scripted *scripted_open(const struct crowd_options *options)
@@ -53,8 +55,7 @@ void scripted_cut(struct scripted *scripted, uint32_t client)
 
     client_on_lost(&scripted->crowd, one);
     one->state = CLIENT_AWAY;
-    link_drop(&scripted->crowd.pools, &one->link);
-    memset(&one->link, 0, sizeof one->link);
+    client_drop(&scripted->crowd, one);
     link_drop(&scripted->pools, &scripted->links[client]);
     memset(&scripted->links[client], 0, sizeof scripted->links[client]);
 }
@@ -139,7 +140,9 @@ static void open_records(struct scripted *scripted, uint32_t client, uint8_t *wi
     struct frame_view view;
     struct tls_opened opened;
 
-    scripted->records++;
+    for (size_t at = 0; at < bytes; at += TLS_RECORD_HEADER_BYTES + load_be16(wire + at + 3)) {
+        scripted->records++;
+    }
     assert_int_equal(link_input_begin(&scripted->pools, link, wire, bytes, &input), LINK_NEXT_NONE);
     while (link_input_next(&scripted->pools, link, &input, &view, &opened) == LINK_NEXT_FRAME) {
         assert_true(scripted->heard_bytes + frame_bytes(&view) <= sizeof scripted->heard);
@@ -154,25 +157,26 @@ uint32_t scripted_hear(struct scripted *scripted, uint32_t client)
 {
     static uint8_t wire[TLS_RECORD_BYTES_MAX];
     struct client *one = scripted_client(scripted, client);
-    struct link_pools *pools = &scripted->crowd.pools;
     struct frame_view view;
     uint32_t frames = 0;
 
     scripted->heard_bytes = 0;
     scripted->records = 0;
+    scripted->sends = 0;
     for (;;) {
+        const uint8_t *sealed;
         size_t bytes;
-        size_t counted;
+        size_t rest;
 
-        assert_int_equal(client_fill(&scripted->crowd, one), CLIENT_GOES_ON);
-        if (!link_has_output(&one->link)) {
+        assert_int_equal(client_output(&scripted->crowd, one, &sealed, &bytes), CLIENT_GOES_ON);
+        if (sealed == NULL) {
             break;
         }
-
-        const uint8_t *sealed = link_seal(pools, &one->link, &bytes);
-
+        scripted->sends++;
         memcpy(wire, sealed, bytes);
-        assert_true(link_sent(pools, &one->link, bytes, &counted));
+        assert_true(client_sent(&scripted->crowd, one, 1, &rest) == sealed + 1);
+        assert_int_equal(rest, bytes - 1);
+        assert_null(client_sent(&scripted->crowd, one, bytes - 1, &rest));
         open_records(scripted, client, wire, bytes);
     }
     for (size_t at = 0; at < scripted->heard_bytes; at += frame_bytes(&view)) {

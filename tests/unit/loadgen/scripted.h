@@ -29,6 +29,7 @@ struct scripted {
     uint8_t heard[65536]; /* frames, one behind the other */
     size_t heard_bytes;
     uint32_t records; /* that they came in */
+    uint32_t sends;   /* and these */
 };
 
 struct scripted *scripted_open(const struct crowd_options *options);

@@ -90,12 +90,49 @@ static void message_has_the_next_counter_and_its_own_nonce(void **state)
     }
 }
 
-static void each_send_has_a_record_of_its_own(void **state)
+static void each_send_has_a_record_of_its_own_in_one_system_call(void **state)
 {
     (void)state;
     create(5);
     assert_int_equal(scripted_hear(scripted, 0), 5);
     assert_int_equal(scripted->records, 5);
+    assert_int_equal(scripted->sends, 1);
+}
+
+static void more_than_a_cell_holds_goes_in_several_sends(void **state)
+{
+    (void)state;
+    create(SENDS_OUTSTANDING_MAX);
+    assert_int_equal(scripted_hear(scripted, 0), SENDS_OUTSTANDING_MAX);
+    assert_int_equal(scripted->records, SENDS_OUTSTANDING_MAX);
+    assert_in_range(scripted->sends, 2, 4);
+    for (uint32_t i = 0; i < SENDS_OUTSTANDING_MAX; i++) {
+        assert_int_equal(heard_send(i).counter, i + 1);
+    }
+}
+
+static void acknowledgement_goes_with_the_first_send(void **state)
+{
+    const struct entry sent = scripted_sent(1);
+
+    (void)state;
+    create(3);
+    assert_int_equal(scripted_entry(scripted, 0, 1, &sent), CLIENT_GOES_ON);
+    assert_int_equal(scripted_hear(scripted, 0), 4);
+    assert_int_equal(scripted_heard(scripted, 0).type, FRAME_TYPE_ACK);
+    assert_int_equal(scripted->records, 3);
+}
+
+static void largest_body_fits(void **state)
+{
+    (void)state;
+    scripted_close(scripted);
+    scripted = scripted_open(&(struct crowd_options){
+        .users = 2, .devices = 1, .body_bytes = BODY_BYTES_MAX, .pending = 64, .busy = 8 });
+    scripted_login_all(scripted);
+    create(3);
+    assert_int_equal(scripted_hear(scripted, 0), 3);
+    assert_int_equal(scripted->records, 3);
 }
 
 static void gathered_sends_share_a_record(void **state)
@@ -471,7 +508,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(hello_names_cursor_user_and_device),
         TEST(message_has_the_next_counter_and_its_own_nonce),
-        TEST(each_send_has_a_record_of_its_own),
+        TEST(each_send_has_a_record_of_its_own_in_one_system_call),
+        TEST(more_than_a_cell_holds_goes_in_several_sends),
+        TEST(acknowledgement_goes_with_the_first_send),
+        TEST(largest_body_fits),
         TEST(gathered_sends_share_a_record),
         TEST(counters_go_on_from_an_earlier_run),
         TEST(latency_counts_from_the_intended_time),
