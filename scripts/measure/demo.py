@@ -180,7 +180,8 @@ class Demo:
         before = self.facts["slab"]
         kernel = None
         if after:
-            kernel = proc.kernel_growth(before, after) / self.clients
+            # A connection has at least one object of each cache that it uses.
+            kernel = proc.kernel_growth(before, after, self.clients // 2) / self.clients
             kernel -= proc.client_end(before, after, self.clients)
         user = proc.anonymous_bytes(self.server.pid)
         grown = (user - self.facts["anonymous"]) / self.clients

@@ -70,16 +70,20 @@ def read_slabinfo():
         return parse_slabinfo(file.read())
 
 
-def kernel_growth(before, after):
+def kernel_growth(before, after, least=0):
     """
     Bytes of slab objects that are there more, without closed connections of earlier runs that go
-    meanwhile, and without inodes of /proc.
+    meanwhile, and without inodes of /proc. Caches that grew by fewer than `least` objects are left
+    out: on a machine with other work to do they aren't ours.
     """
     total = 0.0
     for name, (active, size) in after.items():
-        if name != "tw_sock_TCP":
-            total += (active - before.get(name, (0, 0))[0]) * size
+        grown_by = active - before.get(name, (0, 0))[0]
+        if name != "tw_sock_TCP" and (least == 0 or grown_by >= least):
+            total += grown_by * size
     inodes = after.get("proc_inode_cache", (0, 0))[0] - before.get("proc_inode_cache", (0, 0))[0]
+    if least and inodes < least:
+        return total
     return total - inodes * sum(after.get(name, (0, 0))[1] for name in PROC_INODE)
 
 

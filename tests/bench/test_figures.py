@@ -152,6 +152,11 @@ class Proc(unittest.TestCase):
         after = self.snapshot(tcp=200, tw=0, inode=14, dentry=34)
         self.assertAlmostEqual(100 * 8 * 4096 / 12, proc.kernel_growth(self.snapshot(), after))
 
+    def test_growth_by_few_objects_is_left_out_where_asked(self):
+        after = self.snapshot(tcp=200, filp=230, inode=14)
+        self.assertAlmostEqual(100 * 8 * 4096 / 12, proc.kernel_growth(self.snapshot(), after, 50))
+        self.assertGreater(proc.kernel_growth(self.snapshot(), after), 100 * 8 * 4096 / 12)
+
     def test_client_end_is_a_plain_socket_and_its_bucket(self):
         after = self.snapshot(tcp=300, epi=105)
         self.assertAlmostEqual(8 * 4096 / 12 + 256 + 256 + 128,
