@@ -136,6 +136,9 @@ const char *flush_text(const struct flush *flush)
 void flush_get_stats(const struct flush *flush, struct flush_stats *stats)
 {
     *stats = flush->stats;
+    for (uint16_t v = 0; flush->scanned && v < flush->config.volume_count; v++) {
+        stats->records_planned += flush->plans[v].records;
+    }
     stats->entries_dropped = flush->apply.entries_dropped;
 }
 

@@ -62,7 +62,8 @@ const char *flush_text(const struct flush *flush);
 
 struct flush_stats {
     uint64_t records;
-    uint64_t users; /* visits */
+    uint64_t records_planned; /* of all volumes; 0 before the first plan */
+    uint64_t users;           /* visits */
     uint64_t slices;
     uint64_t entries_dropped; /* by retention */
 };

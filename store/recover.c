@@ -534,7 +534,19 @@ uint64_t recover_next_lsn(const struct recover *recover)
 
 void recover_get_stats(const struct recover *recover, struct recover_stats *stats)
 {
+    const uint32_t cores = recover->config.core_count;
+    struct flush_stats now = { 0 };
+    uint64_t share = 0;
+
+    if (recover->flush != NULL) {
+        flush_get_stats(recover->flush, &now);
+    }
+    if (now.records_planned != 0) {
+        share = now.records * 1000 / now.records_planned;
+    }
     *stats = recover->stats;
+    stats->records += now.records;
+    stats->permille = cores == 0 ? 1000 : (uint32_t)((recover->core * UINT64_C(1000) + share) / cores);
 }
 
 /* ---- Volumes ---- */

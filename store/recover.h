@@ -53,7 +53,8 @@ enum recover_status {
 
 struct recover_stats {
     uint64_t records;
-    uint64_t bytes;        /* of journal between `applied` and the ends */
+    uint64_t bytes;        /* of journal between `applied` and the ends, as far as was scanned */
+    uint32_t permille;     /* of the work, about: journals, and records of the present one */
     uint32_t torn_batches; /* journals that ended in one */
 };
 

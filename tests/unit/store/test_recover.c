@@ -432,13 +432,19 @@ static enum recover_status run_recover(struct recover *recover, unsigned steps)
 {
     enum recover_status status = RECOVER_MORE;
     struct hf_error error = { 0 };
+    struct recover_stats stats;
+    uint32_t permille = 0;
 
     while (steps-- > 0 && status == RECOVER_MORE) {
         status = recover_step(recover, &error);
+        recover_get_stats(recover, &stats);
+        assert_in_range(stats.permille, permille, 1000);
+        permille = stats.permille;
     }
     if (status > RECOVER_DONE) {
         fail_msg("%s", error.text);
     }
+    assert_true(status != RECOVER_DONE || permille == 1000);
     return status;
 }
 
