@@ -40,6 +40,9 @@ bool node_plan_journal(const struct config *config, uint32_t core_count,
     if (segment < share / SEGMENTS_MAX) {
         segment = share / SEGMENTS_MAX + block - 1;
     }
+    if (segment > UINT32_MAX) {
+        segment = UINT32_MAX;
+    }
     segment = segment / block * block;
     if (segment < 2 * RING_BYTES_MIN) {
         hf_error_set(
@@ -47,7 +50,6 @@ bool node_plan_journal(const struct config *config, uint32_t core_count,
             config->journal_bytes, core_count, RING_BYTES_MIN * 2 * SEGMENTS_MIN * core_count);
         return false;
     }
-    HF_ASSERT(segment <= UINT32_MAX);
     journal->segment_bytes = (uint32_t)segment;
     journal->segment_count = (uint32_t)(share / segment);
     if (journal->segment_count > SEGMENTS_MAX) {
@@ -149,8 +151,9 @@ static void say_progress(struct node *node, const struct recover *recover,
     }
     progress->said_ns = now_ns;
     recover_get_stats(recover, &stats);
-    log_event(node->log, LOG_INFO, "recovering", "bytes=%" PRIu64 " records=%" PRIu64, stats.bytes,
-              stats.records);
+    log_event(node->log, LOG_INFO, "recovering",
+              "percent=%u journal_bytes=%" PRIu64 " records=%" PRIu64, stats.permille / 10,
+              stats.bytes, stats.records);
 }
 
 /* True: done. Signals and /live are served meanwhile. */
