@@ -266,7 +266,7 @@ static void on_hello_ok(struct client *client, const struct client_world *world,
 {
     struct message_hello_ok ok;
     struct client_store *store = &client->store;
-    const enum code code = message_decode_hello_ok(view, &ok);
+    const uint16_t code = (uint16_t)message_decode_hello_ok(view, &ok);
 
     SIM_CHECK(code == CODE_OK, "client %u: HELLO_OK: %s", client->index, code_name(code));
     SIM_CHECK(!client->welcomed, "client %u: two HELLO_OK", client->index);
@@ -422,7 +422,7 @@ static void on_entries(struct client *client, const struct client_world *world,
     struct message_entries entries;
     struct entry entry;
     uint64_t seq;
-    const enum code code = message_decode_entries(view, &entries);
+    const uint16_t code = (uint16_t)message_decode_entries(view, &entries);
 
     SIM_CHECK(code == CODE_OK, "client %u: ENTRIES: %s", client->index, code_name(code));
     SIM_CHECK(client->welcomed, "client %u: ENTRIES before HELLO_OK", client->index);
@@ -484,7 +484,7 @@ static void on_error(struct client *client, const struct client_world *world,
                      const struct frame_view *view)
 {
     struct message_error error;
-    const enum code code = message_decode_error(view, &error);
+    const uint16_t code = (uint16_t)message_decode_error(view, &error);
 
     SIM_CHECK(code == CODE_OK, "client %u: ERROR: %s", client->index, code_name(code));
     sim_say("client %u: ERROR %s", client->index, code_name(error.code));

@@ -231,7 +231,7 @@ void client_on_page(struct client *client, const struct client_world *world,
                     const struct frame_view *view)
 {
     struct message_page page;
-    const enum code code = message_decode_page(view, &page);
+    const uint16_t code = (uint16_t)message_decode_page(view, &page);
 
     SIM_CHECK(code == CODE_OK, "client %u: PAGE: %s", client->index, code_name(code));
 

@@ -199,7 +199,7 @@ void client_on_accepted(struct client *client, const struct client_world *world,
                         const struct frame_view *view)
 {
     struct message_accepted accepted;
-    const enum code code = message_decode_accepted(view, &accepted);
+    const uint16_t code = (uint16_t)message_decode_accepted(view, &accepted);
 
     SIM_CHECK(code == CODE_OK, "client %u: ACCEPTED: %s", client->index, code_name(code));
 
@@ -247,7 +247,7 @@ void client_on_rejected(struct client *client, const struct client_world *world,
                         const struct frame_view *view)
 {
     struct message_rejected rejected;
-    const enum code code = message_decode_rejected(view, &rejected);
+    const uint16_t code = (uint16_t)message_decode_rejected(view, &rejected);
 
     SIM_CHECK(code == CODE_OK, "client %u: REJECTED: %s", client->index, code_name(code));
 

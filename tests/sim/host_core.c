@@ -509,7 +509,7 @@ static enum engine_result offer_hello(struct host *host, struct core *core,
                                       struct connection *connection, const struct frame_view *view)
 {
     struct message_hello hello;
-    const enum code code = message_decode_hello(view, &hello);
+    const uint16_t code = (uint16_t)message_decode_hello(view, &hello);
 
     SIM_CHECK(code == CODE_OK && hello.token.byte_count == 17, "HELLO: %s", code_name(code));
 
