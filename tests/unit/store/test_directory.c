@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -254,6 +255,7 @@ static void the_lock_goes_with_the_process(void **state)
     if (child == 0) {
         struct hf_error error;
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failing test leaves no process behind */
         if (directory_open(scratch->path, &options, &error) != NULL &&
             write(ready[1], "x", 1) == 1) {
             pause();
