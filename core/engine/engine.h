@@ -4,7 +4,8 @@
  *
  * Owner    One engine per reactor (or virtual core of the simulator).
  * Thread   The owner's only. Nothing blocks; no system call, clock, thread or randomness inside.
- * Memory   All of it is taken by engine_open(), as engine_config says. A pool that is full of what
+ * Memory   All of it is taken by engine_open(), as engine_config says (but for what
+ *          engine_on_partition_open() finds beyond it). A pool that is full of what
  *          isn't flushed pushes back (RETRY, BUSY, ENGINE_BLOCKED); it never fails.
  * Time     now_unix_ms, wall time, by engine_begin_turn().
  * Errors   What clients and peers send is checked and answered; what the runtime does wrong (an
@@ -34,7 +35,7 @@ struct engine_config {
     uint32_t outcome_chunks; /* of 4 outcomes each, for all devices together */
     uint32_t sessions_max;
     uint32_t pending_max; /* outputs that wait for durability */
-    uint32_t outs_max; /* stream records that haven't ended: those found at a start, and new ones */
+    uint32_t outs_max;   /* stream records of this core that haven't ended; a start may find more */
     uint32_t links_max;  /* pairs of partitions with such records; and as many towards this core */
     uint32_t loads_max;  /* loads under way */
     size_t recent_bytes; /* memory for recent entries; a power of two */

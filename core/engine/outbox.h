@@ -13,7 +13,7 @@
  *
  * Owner    One per engine.
  * Thread   The engine's only.
- * Memory   Fixed pools of records and links. A link without records is given back: the numbers of
+ * Memory   Fixed pools of records and links, larger only where a start finds more. A link without records is given back: the numbers of
  *          links rise over all of them, so the next one is newer.
  * Errors   outbox_room says before an append whether there is a place.
  * Source   docs/architecture.md, "Streams".
@@ -85,6 +85,9 @@ struct outbox {
 
 bool outbox_open(struct outbox *outbox, const struct engine_config *config)
     __attribute__((warn_unused_result));
+/* Room for so many more, however many those are: they are there, and were promised. New ones stay
+ * within the configuration. */
+bool outbox_reserve(struct outbox *outbox, uint32_t out_count) __attribute__((warn_unused_result));
 void outbox_close(struct outbox *outbox);
 
 /* Nothing from that source to that destination is outstanding. */

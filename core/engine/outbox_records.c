@@ -14,6 +14,30 @@ bool outbox_open(struct outbox *outbox, const struct engine_config *config)
            ready_open(&outbox->ready_links, config->links_max);
 }
 
+/* Doubling, since partitions come one by one. */
+static uint32_t larger_max(const struct pool *pool, uint32_t more)
+{
+    const uint32_t needed = pool->count + more;
+    uint32_t max = pool->cell_max;
+
+    while (max < needed) {
+        max *= 2;
+    }
+    return max;
+}
+
+bool outbox_reserve(struct outbox *outbox, uint32_t out_count)
+{
+    const uint32_t outs_max = larger_max(&outbox->outs, out_count);
+    const uint32_t links_max = larger_max(&outbox->links, out_count);
+
+    return pool_reserve(&outbox->outs, outs_max) && pool_reserve(&outbox->links, links_max) &&
+           table_reserve(&outbox->newest_by_talk, outs_max) &&
+           table_reserve(&outbox->oldest_by_user, outs_max) &&
+           table_reserve(&outbox->links_by_pair, links_max) &&
+           ready_reserve(&outbox->ready_links, links_max);
+}
+
 void outbox_close(struct outbox *outbox)
 {
     pool_close(&outbox->outs);
@@ -103,8 +127,8 @@ enum code outbox_room(const struct engine *engine, struct partition_id source,
     if (link != SLOT_NONE && outbox_link(outbox, link)->count >= engine->config.out_quota) {
         return CODE_FULL;
     }
-    if (outbox->outs.count >= outbox->outs.cell_max ||
-        (link == SLOT_NONE && outbox->links.count >= outbox->links.cell_max)) {
+    if (outbox->outs.count >= engine->config.outs_max ||
+        (link == SLOT_NONE && outbox->links.count >= engine->config.links_max)) {
         return CODE_RETRY;
     }
     return CODE_OK;

@@ -14,9 +14,10 @@ void engine_on_partition_open(struct engine *engine, struct partition_id partiti
     HF_ASSERT(partition.value < PARTITION_COUNT && !cell->at_home);
     cell->at_home = true;
     cell->last_id = last_id.value;
+    HF_ASSERT(out_count < UINT32_MAX / 4 && outbox_reserve(&engine->outbox, (uint32_t)out_count));
     for (size_t i = 0; i < out_count; i++) {
         HF_ASSERT(partition_of(outs[i].user.value).value == partition.value);
-        outbox_add(engine, &outs[i], 0, 0); /* outs_max and links_max hold what was found */
+        outbox_add(engine, &outs[i], 0, 0);
     }
 }
 

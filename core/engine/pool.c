@@ -11,6 +11,23 @@ bool pool_open(struct pool *pool, uint32_t cell_max, uint32_t cell_bytes)
     return pool->cells != NULL;
 }
 
+bool pool_reserve(struct pool *pool, uint32_t cell_max)
+{
+    struct pool larger;
+
+    if (cell_max <= pool->cell_max) {
+        return true;
+    }
+    if (!pool_open(&larger, cell_max, pool->cell_bytes)) {
+        return false;
+    }
+    memcpy(larger.cells, pool->cells, ((size_t)pool->fresh + 1) * pool->cell_bytes);
+    free(pool->cells);
+    pool->cells = larger.cells;
+    pool->cell_max = cell_max;
+    return true;
+}
+
 void pool_close(struct pool *pool)
 {
     free(pool->cells);
@@ -63,6 +80,26 @@ bool table_open(struct table *table, uint32_t max)
     *table = (struct table){ .mask = size - 1 };
     table->entries = calloc(size, sizeof *table->entries);
     return table->entries != NULL;
+}
+
+bool table_reserve(struct table *table, uint32_t max)
+{
+    struct table larger;
+
+    if (power_of_two_above(max + max / 4) <= table->mask + 1) {
+        return true;
+    }
+    if (!table_open(&larger, max)) {
+        return false;
+    }
+    for (uint32_t at = 0; at <= table->mask; at++) {
+        if (table->entries[at].slot != SLOT_NONE) {
+            table_add(&larger, table->entries[at].hash, table->entries[at].slot);
+        }
+    }
+    free(table->entries);
+    *table = larger;
+    return true;
 }
 
 void table_close(struct table *table)
@@ -128,10 +165,31 @@ bool ready_open(struct ready *ready, uint32_t cell_max)
 {
     const uint32_t size = power_of_two_above(cell_max + 1);
 
-    *ready = (struct ready){ .mask = size - 1 };
+    *ready = (struct ready){ .cell_max = cell_max, .mask = size - 1 };
     ready->slots = calloc(size, sizeof *ready->slots);
     ready->flags = calloc((size_t)cell_max + 1, 1);
     return ready->slots != NULL && ready->flags != NULL;
+}
+
+bool ready_reserve(struct ready *ready, uint32_t cell_max)
+{
+    struct ready larger;
+
+    if (cell_max <= ready->cell_max) {
+        return true;
+    }
+    if (!ready_open(&larger, cell_max)) {
+        ready_close(&larger);
+        return false;
+    }
+    memcpy(larger.flags, ready->flags, (size_t)ready->cell_max + 1);
+    for (uint32_t i = 0; i < ready->count; i++) {
+        larger.slots[i] = ready->slots[(ready->first + i) & ready->mask];
+    }
+    larger.count = ready->count;
+    ready_close(ready);
+    *ready = larger;
+    return true;
 }
 
 void ready_close(struct ready *ready)

@@ -32,6 +32,8 @@ struct pool {
 /* A cell of a pool is zero when it is taken, and begins with a field that is free to be a link. */
 bool pool_open(struct pool *pool, uint32_t cell_max, uint32_t cell_bytes)
     __attribute__((warn_unused_result));
+/* Makes it larger, if it must be: cells move, their slots stay. For what a start finds. */
+bool pool_reserve(struct pool *pool, uint32_t cell_max) __attribute__((warn_unused_result));
 void pool_close(struct pool *pool);
 uint32_t pool_take(struct pool *pool) __attribute__((warn_unused_result));
 void pool_give(struct pool *pool, uint32_t slot);
@@ -64,6 +66,7 @@ struct table {
 };
 
 bool table_open(struct table *table, uint32_t max) __attribute__((warn_unused_result));
+bool table_reserve(struct table *table, uint32_t max) __attribute__((warn_unused_result));
 void table_close(struct table *table);
 void table_add(struct table *table, uint32_t hash, uint32_t slot);
 void table_remove(struct table *table, uint32_t hash, uint32_t slot);
@@ -94,12 +97,14 @@ static inline uint32_t table_next(const struct table *table, uint32_t hash, uint
 struct ready {
     uint32_t *slots;
     uint8_t *flags; /* by slot */
+    uint32_t cell_max;
     uint32_t mask;
     uint32_t first;
     uint32_t count;
 };
 
 bool ready_open(struct ready *ready, uint32_t cell_max) __attribute__((warn_unused_result));
+bool ready_reserve(struct ready *ready, uint32_t cell_max) __attribute__((warn_unused_result));
 void ready_close(struct ready *ready);
 void ready_mark(struct ready *ready, uint32_t slot, uint8_t flags);
 /* False when there is nothing to do. */

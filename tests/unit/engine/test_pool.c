@@ -98,12 +98,57 @@ static void ready_gives_each_once_in_order(void **state)
     ready_close(&ready);
 }
 
+static void larger_pools_keep_what_is_there(void **state)
+{
+    struct pool pool;
+    struct table table;
+    struct ready ready;
+    uint32_t slot;
+    uint8_t flags;
+    (void)state;
+    assert_true(pool_open(&pool, 4, sizeof(struct cell)));
+    assert_true(table_open(&table, 4));
+    assert_true(ready_open(&ready, 4));
+    for (uint32_t i = 1; i <= 4; i++) {
+        assert_int_equal(pool_take(&pool), i);
+        ((struct cell *)pool_get(&pool, i))->more = i;
+        table_add(&table, i * 7, i);
+        ready_mark(&ready, i, 1);
+    }
+    assert_true(ready_take(&ready, &slot, &flags));
+    pool_give(&pool, 2);
+    assert_true(pool_reserve(&pool, 3)); /* not smaller */
+    assert_int_equal(pool.cell_max, 4);
+    assert_true(pool_reserve(&pool, 100));
+    assert_true(table_reserve(&table, 100));
+    assert_true(ready_reserve(&ready, 100));
+    assert_int_equal(((struct cell *)pool_get(&pool, 3))->more, 3);
+    assert_int_equal(pool_take(&pool), 2);
+    assert_int_equal(((struct cell *)pool_get(&pool, 2))->more, 0);
+    assert_int_equal(pool_take(&pool), 5);
+    for (uint32_t i = 1; i <= 4; i++) {
+        uint32_t at = i * 7;
+
+        assert_int_equal(table_next(&table, i * 7, &at), i);
+    }
+    ready_mark(&ready, 90, 1);
+    ready_mark(&ready, 2, 2);
+    assert_true(ready_take(&ready, &slot, &flags));
+    assert_int_equal(slot, 2);
+    assert_int_equal(flags, 3);
+    assert_int_equal(ready.count, 3);
+    pool_close(&pool);
+    table_close(&table);
+    ready_close(&ready);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slots_are_given_once_and_used_again),
         cmocka_unit_test(table_finds_what_is_there_and_only_that),
         cmocka_unit_test(ready_gives_each_once_in_order),
+        cmocka_unit_test(larger_pools_keep_what_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,30 @@ static void restarted_source_sends_all_again_in_order(void **state)
     two_close(&two);
 }
 
+/* However few places are configured: what was promised is kept, and nothing new is until then. */
+static void restarted_source_holds_more_than_is_configured(void **state)
+{
+    static struct two two;
+    struct engine_stats stats;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    for (uint64_t i = 1; i <= 60; i++) {
+        client_send(two.ca, i, 10 + i, i % 2 == 0 ? two.c.value : two.b.value, "text");
+        two_offer_and_send(&two);
+    }
+    two.ha->config.outs_max = 4;
+    two.ha->config.links_max = 1;
+    host_restart(two.ha);
+    engine_get_stats(two.ha->engine, &stats);
+    assert_int_equal(stats.outs, 60);
+    two.ca = host_connect(two.ha, two.a, 1, nothing);
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 60);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 30);
+    two_close(&two);
+}
+
 static void restarted_receiver_takes_each_message_once(void **state)
 {
     static struct two two;
@@ -527,6 +551,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(restarted_source_sends_all_again_in_order),
+        cmocka_unit_test(restarted_source_holds_more_than_is_configured),
         cmocka_unit_test(restarted_receiver_takes_each_message_once),
         cmocka_unit_test(repeat_of_an_undurable_entry_is_acknowledged_later),
         cmocka_unit_test(outcome_of_an_old_link_is_ignored),
