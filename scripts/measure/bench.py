@@ -61,6 +61,13 @@ class Bench:
         shutil.rmtree(folder, ignore_errors=True)
         return Server(self.processes, self.programs, folder, cpus=cpus, **settings)
 
+    def scratch(self, name):
+        """An empty folder under build/bench."""
+        folder = os.path.join(self._folder, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        return folder
+
     def load(self, server, **options):
         return Load(self.processes, self.programs, server, **options)
 

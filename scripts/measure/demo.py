@@ -165,12 +165,12 @@ class Demo:
         self.facts["slab"] = slabs()
         self.facts["anonymous"] = proc.anonymous_bytes(self.server.pid)
         threads = min(2, len(machine.cpus_allowed()))
-        steps = (f"connect,idle:2,pace:{self.rate}:{SECONDS}:keep,await-restart:180,settle,verify,"
+        steps = (f"connect,idle:2,pace:{self.rate}:{SECONDS}:keep,await-restart:400,settle,verify,"
                  "leave")
         self.load = Load(self._processes, self._programs, self.server, steps=steps,
                          clients=self.clients, threads=threads, full=min(3000, self.clients),
                          back_off_max=5, settle_timeout=90)
-        connected = self.watch("connected", "clients connected", 300)
+        connected = self.watch("connected", "clients connected", 600)
         self.step(f"{self.clients:,} TLS 1.3 clients connected in {connected['seconds']:.0f} s: "
                   f"{connected['full']:,} full handshakes, then {connected['resumed']:,} resumed")
 
@@ -212,17 +212,17 @@ class Demo:
             return [int(number) for number in RECOVERED.findall(file.read())[-1]]
 
     def come_back(self):
-        back = self.watch("all_back", "clients are back", 200)
+        back = self.watch("all_back", "clients are back", 400)
         self.facts["back"] = back
         self.step(f"all {self.clients:,} are back after {back['seconds']:.0f} s "
                   f"({back['resumed']:,} resumed, {back['full']:,} full), and have sent again what "
                   f"was unanswered")
 
     def prove(self):
-        settled = self.watch("settled", "clients, settling", 200)
+        settled = self.watch("settled", "clients, settling", 300)
         self.step(f"each client has opened every entry of its log: {settled['created']:,} messages "
                   f"were created")
-        verified = self.watch("verified", "clients read their logs again", 200)
+        verified = self.watch("verified", "clients read their logs again", 500)
         self.facts["verified"] = verified
         self.step(f"all logs read again from the start: {verified['own_entries']:,} entries in "
                   f"senders' logs, {verified['peer_entries']:,} in receivers'; lost "

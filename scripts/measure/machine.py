@@ -213,6 +213,9 @@ def run_main(main):
     except Failure as failure:
         print(f"{name}: {failure}", file=sys.stderr)
         code = failure.code
+    except PermissionError as error:
+        print(f"{name}: {error.filename}: only root may do that", file=sys.stderr)
+        code = EX_UNAVAILABLE
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted", file=sys.stderr)
         code = 130

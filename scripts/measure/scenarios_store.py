@@ -1,9 +1,14 @@
 """flush: what carrying the journal into the volumes costs. recovery: how long a restart takes."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
 import time
 
 from checks import Ledger
+from figures import median
 from machine import Failure
 from proc import thread_cpu_ns
 from scenarios_messages import JOURNAL_BYTES, UNLIMITED
@@ -45,8 +50,33 @@ def per_message(before, after):
             "flushes": grown["flushes"]}
 
 
+def parse_bare(text):
+    """[(records/s of a flush, of bare LMDB puts)] of what flush_bench printed."""
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return [(line["value"], line["of"]["value"]) for line in lines]
+
+
+def flush_alone(bench):
+    """The flush by itself, in turn with a bare loop of LMDB puts of the same rows."""
+    program = os.path.join(bench.programs.build, "tests", "bench", "flush_bench")
+    folder = bench.scratch("flush-alone")
+    users, messages = (2000, 20000) if bench.quick else (100000, 500000)
+    process = bench.processes.start(
+        [program, folder, str(users), str(messages), "100", str(bench.runs)],
+        stdout=subprocess.PIPE, text=True)
+    pairs = parse_bare(process.stdout.read())
+    process.stdout.close()
+    bench.processes.kill(process)
+    shutil.rmtree(folder, ignore_errors=True)
+    if process.returncode or len(pairs) != bench.runs:
+        raise Failure(f"flush_bench ended with {process.returncode}")
+    bench.report.add("flush.records", "records/s", [own for own, _ in pairs],
+                     ("bare LMDB puts of the same rows", median([bare for _, bare in pairs])))
+
+
 def flush(bench):
     seconds = 10 if bench.quick else 60
+    flush_alone(bench)
     ledger = Ledger(bench, "flush")
     runs = []
     for _ in range(bench.runs):

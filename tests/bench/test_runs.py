@@ -108,6 +108,11 @@ class Sums(unittest.TestCase):
         with self.assertRaises(machine.Failure):
             scenarios_store.per_message(before, {**after, "flushes": 0})
 
+    def test_lone_flush_gives_pairs(self):
+        self.assertEqual([(10, 20), (11, 22)], scenarios_store.parse_bare(
+            '{"figure": "flush.records", "value": 10, "of": {"what": "x", "value": 20}}\n'
+            'words\n{"value": 11, "of": {"value": 22}}\n'))
+
     def test_simulator_is_counted_by_its_last_line(self):
         self.assertEqual((4998, 2), scenarios_sim.parse_closing(
             "FAILED: x\n     12  crashes\n4998 seeds good, 2 failed, in 60 s\n"))
