@@ -44,7 +44,8 @@ struct cli {
     size_t argument_count;
 };
 
-/* Set by SIGINT and SIGTERM. */
+/* Set by SIGINT and SIGTERM; looked at so often, for one that comes just before a wait. */
+#define CLI_WAIT_MS 1000
 extern volatile sig_atomic_t cli_interrupted;
 
 /* Prints "holdfast: ..." and gives back `exit_code`. */

@@ -181,7 +181,7 @@ static int take_events(struct chat *chat)
 }
 
 /* Waits for the connection or a line, whichever is first. */
-static int turn(struct chat *chat, uint64_t until_ms)
+static int turn(struct chat *chat)
 {
     const struct cli *cli = chat->cli;
     struct pollfd polled[2] = {
@@ -193,11 +193,8 @@ static int turn(struct chat *chat, uint64_t until_ms)
     if (failed != 0) {
         return failed;
     }
-    if (until_ms != UINT64_MAX) {
-        const uint64_t now_ms = cli_now_ms();
-        const int left_ms = until_ms > now_ms ? (int)(until_ms - now_ms) : 0;
-
-        wait_ms = wait_ms < 0 || wait_ms > left_ms ? left_ms : wait_ms;
+    if (wait_ms < 0 || wait_ms > CLI_WAIT_MS) {
+        wait_ms = CLI_WAIT_MS;
     }
     polled[1].fd = hf_descriptor(cli->client);
     polled[1].events = hf_descriptor_events(cli->client);
@@ -233,7 +230,7 @@ int cli_chat(struct cli *cli)
     }
     while (failed == 0 && cli_interrupted == 0 && cli_now_ms() < until_ms &&
            !(chat.ended && chat.unanswered == 0)) {
-        failed = turn(&chat, until_ms);
+        failed = turn(&chat);
         if (chat.ended && until_ms == UINT64_MAX) {
             until_ms = cli_now_ms() + END_MS; /* for answers to what was typed last */
         }

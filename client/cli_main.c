@@ -226,7 +226,7 @@ int cli_wait(const struct cli *cli, uint64_t until_ms)
 {
     const uint64_t now_ms = cli_now_ms();
     const uint64_t left_ms = until_ms > now_ms ? until_ms - now_ms : 0;
-    const int result = hf_wait(cli->client, left_ms < 60000 ? (int)left_ms : 60000);
+    const int result = hf_wait(cli->client, left_ms < CLI_WAIT_MS ? (int)left_ms : CLI_WAIT_MS);
 
     return result == HF_OK ? 0 : cli_fail_result(cli, result);
 }

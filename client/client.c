@@ -428,6 +428,13 @@ void client_leave(struct client *client, bool now, uint64_t now_ms)
 
 /* ---- time */
 
+void client_set_life(struct client *client, uint32_t life_s)
+{
+    const uint64_t life_ms = (life_s > 0 ? life_s : 1) * UINT64_C(1000);
+
+    client->renew_at_ms_ = client->now_ms_ + life_ms / 2 + client_random(client, life_ms / 4);
+}
+
 static bool waits_for_something(const struct client *client)
 {
     if (client->outstanding_ > 0) {

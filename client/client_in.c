@@ -87,7 +87,7 @@ static void adopt_counter(struct client *client, const struct message_hello_ok *
 
 static bool limits_make_sense(const struct message_hello_ok *ok)
 {
-    return ok->last_counter != UINT64_MAX &&
+    return ok->last_counter < CLIENT_COUNTER_MAX &&
            ok->frame_bytes_max >= FRAME_HEADER_BYTES + SEND_FIXED_BYTES;
 }
 
@@ -120,8 +120,7 @@ static void on_hello_ok(struct client *client, const struct frame_view *view)
     if (ok->resume_token.byte_count > 0) {
         client->events_ |= EVENT_TOKEN;
     }
-    client->renew_at_ms_ = client->now_ms_ + ok->life_s * UINT64_C(500) +
-                           client_random(client, ok->life_s * UINT64_C(250));
+    client_set_life(client, ok->life_s);
 }
 
 static void on_token(struct client *client, const struct frame_view *view)
@@ -136,8 +135,7 @@ static void on_token(struct client *client, const struct frame_view *view)
     client->scratch_->in.hello_ok.resume_token = token.token;
     client->events_ |= EVENT_TOKEN;
     client->renewing_ = false;
-    client->renew_at_ms_ = client->now_ms_ + token.life_s * UINT64_C(500) +
-                           client_random(client, token.life_s * UINT64_C(250));
+    client_set_life(client, token.life_s);
 }
 
 /* ---- answers to SENDs */
@@ -257,8 +255,8 @@ static void on_rejected(struct client *client, const struct frame_view *view)
     struct message_rejected rejected;
     enum code code = message_decode_rejected(view, &rejected);
 
-    if (code == CODE_OK &&
-        (rejected.expected == 0 || rejected.counter > client->written_counter_max_)) {
+    if (code == CODE_OK && (rejected.expected == 0 || rejected.expected > CLIENT_COUNTER_MAX ||
+                            rejected.counter > client->written_counter_max_)) {
         code = CODE_BAD_FIELD;
     }
     if (code != CODE_OK) {

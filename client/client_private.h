@@ -17,6 +17,9 @@
 #define CLIENT_RESEND_MS_MAX      UINT64_C(30000)
 #define CLIENT_BACK_OFF_SHIFT_MAX 16
 
+/* No device gets so far; a server that says so could make our counters wrap. */
+#define CLIENT_COUNTER_MAX (UINT64_C(1) << 62)
+
 /* Frames to write. */
 enum {
     SAY_HELLO = 1 << 0,
@@ -72,6 +75,9 @@ static inline uint64_t client_random(struct client *client, uint64_t span)
 
     return span == UINT64_MAX ? value : value % (span + 1);
 }
+
+/* Has the token renewed between a half and three quarters of its life. */
+void client_set_life(struct client *client, uint32_t life_s);
 
 /* Ends the connection for this reason, unless another one came first. */
 void client_end(struct client *client, enum client_why why, unsigned code);
