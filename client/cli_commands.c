@@ -11,7 +11,7 @@
 
 #define LOGIN_MS      UINT64_C(20000)
 #define SEND_MS       UINT64_C(30000)
-#define REFUSAL_MS    UINT64_C(250) /* how soon a receiver's side usually refuses */
+#define REFUSAL_MS    UINT64_C(1000) /* a receiver's side usually refuses much sooner */
 #define HISTORY_MS    UINT64_C(30000)
 #define HISTORY_N     20
 #define HISTORY_N_MAX 1000000
@@ -159,10 +159,23 @@ int cli_login(struct cli *cli)
 
 /* ---- send */
 
+static bool has_written(const struct cli *cli, uint64_t user)
+{
+    struct hf_conversation conversation;
+
+    for (size_t i = 0; hf_conversation(cli->client, i, &conversation) == HF_OK; i++) {
+        if (conversation.conversation == user) {
+            return conversation.cn > 0;
+        }
+    }
+    return false;
+}
+
 struct sending {
     uint64_t tag;
     uint64_t seq;      /* 0: not accepted yet */
     uint64_t until_ms; /* then give up, or be content */
+    bool heard_of;     /* the receiver has written before, and so will hardly refuse */
 };
 
 /* 0: go on; -1: done; else an exit code. */
@@ -173,7 +186,7 @@ static int on_send_event(const struct cli *cli, struct sending *sending,
     case HF_EVENT_ACCEPTED:
         if (event->tag == sending->tag) {
             sending->seq = event->seq;
-            sending->until_ms = cli_now_ms() + REFUSAL_MS;
+            sending->until_ms = sending->heard_of ? 0 : cli_now_ms() + REFUSAL_MS;
             if (!cli->quiet && !cli_print_fate(cli, "accepted", event)) {
                 return EX_IOERR;
             }
@@ -257,6 +270,7 @@ int cli_send(struct cli *cli)
     if (result != HF_OK || hf_start(cli->client) != HF_OK) {
         return cli_fail_result(cli, result != HF_OK ? result : HF_NO_ACCOUNT);
     }
+    sending.heard_of = has_written(cli, user);
     sending.until_ms = cli_now_ms() + timeout_ms;
     failed = await_answer(cli, &sending);
     cli_leave(cli);
