@@ -127,6 +127,18 @@ void engine_append_end(struct engine *engine)
     engine->append_at = NULL;
 }
 
+void engine_emit_stream(struct engine *engine, struct partition_id to, size_t byte_count)
+{
+    struct effect *effect = emit_add(&engine->emit, EFFECT_STREAM);
+
+    if (engine->budget.stream_frames > 0) { /* LINK_END, which is rare, may go beyond */
+        engine->budget.stream_frames--;
+    }
+    effect->partition = to;
+    effect->byte_count = byte_count;
+    effect->bytes = emit_commit(&engine->emit, byte_count);
+}
+
 /* Cells */
 
 enum cell_state engine_find_user(struct engine *engine, struct user_id id, uint32_t *user,
@@ -407,14 +419,43 @@ static bool run_ready(struct engine *engine, struct ready *ready,
     return false;
 }
 
+/* The same for what sends peer frames: only as many as there is room for. */
+static bool run_streams(struct engine *engine, struct ready *ready,
+                        void (*run)(struct engine *engine, uint32_t slot))
+{
+    uint32_t slot;
+    uint8_t flags;
+
+    while (ready->count > 0 && engine_may_stream(engine)) {
+        if (!emit_has_step(&engine->emit)) {
+            return true;
+        }
+        if (ready_take(ready, &slot, &flags) && flags != 0) {
+            run(engine, slot);
+        }
+    }
+    return false;
+}
+
+void engine_set_stream_frames(struct engine *engine, uint32_t stream_frames)
+{
+    engine->budget.stream_frames = stream_frames;
+}
+
+bool engine_waits_for_stream_frames(const struct engine *engine)
+{
+    return !engine_may_stream(engine) &&
+           engine->inbound.ready_links.count + engine->outbox.ready_links.count > 0;
+}
+
 bool engine_run(struct engine *engine)
 {
     if (engine->cells.wants_flush) {
         engine_want_flush(engine); /* before clients feel it */
     }
     return run_pendings(engine) ||
-           run_ready(engine, &engine->inbound.ready_links, inbound_send_ack) ||
-           run_ready(engine, &engine->outbox.ready_links, outbox_send) ||
+           run_streams(engine, &engine->inbound.ready_links, inbound_send_ack) ||
+           run_streams(engine, &engine->outbox.ready_links, outbox_send) ||
            run_ready(engine, &engine->ready_requests, history_run) || run_sessions(engine);
 }
 

@@ -65,6 +65,8 @@ struct engine_budget {
     uint64_t append_bytes; /* the journal's room: never exceeded */
     bool refuse_sends;     /* pressure: new SENDs get RETRY */
     bool only_streams;     /* more pressure: nothing new but streams, their ends, and answers */
+    uint32_t
+        stream_frames; /* EFFECT_STREAMs that there is room for; a LINK_END, which is rare, may go beyond */
 };
 
 struct engine *engine_open(const struct engine_config *config, struct hf_error *error);
@@ -114,6 +116,10 @@ void engine_on_link_down(struct engine *engine, struct partition_id partition);
 
 /* Goes on with released output, pushes, streams. False: nothing more can be done now. */
 bool engine_run(struct engine *engine);
+
+/* New room for peer frames within a turn; and whether there are some that only wait for it. */
+void engine_set_stream_frames(struct engine *engine, uint32_t stream_frames);
+bool engine_waits_for_stream_frames(const struct engine *engine);
 
 /* NULL: no more. */
 const struct effect *engine_next_effect(struct engine *engine);

@@ -129,12 +129,8 @@ static void send_link_end(struct engine *engine, const struct stream_header *hea
 {
     size_t room;
     uint8_t *to = emit_reserve(&engine->emit, &room);
-    const size_t bytes = stream_encode_link_end(to, room, header);
-    struct effect *effect = emit_add(&engine->emit, EFFECT_STREAM);
 
-    effect->partition = header->source;
-    effect->byte_count = bytes;
-    effect->bytes = emit_commit(&engine->emit, bytes);
+    engine_emit_stream(engine, header->source, stream_encode_link_end(to, room, header));
 }
 
 /*
@@ -376,12 +372,7 @@ void inbound_send_ack(struct engine *engine, uint32_t slot)
     }
     link->acked = link->ackable;
 
-    const size_t bytes = stream_ack_end(&builder);
-    struct effect *effect = emit_add(&engine->emit, EFFECT_STREAM);
-
-    effect->partition = link->source;
-    effect->byte_count = bytes;
-    effect->bytes = emit_commit(&engine->emit, bytes);
+    engine_emit_stream(engine, link->source, stream_ack_end(&builder));
 }
 
 void inbound_drop_partition(struct engine *engine, struct partition_id partition)

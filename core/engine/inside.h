@@ -100,6 +100,18 @@ static inline bool engine_may_append(const struct engine *engine, size_t byte_co
     return byte_count <= engine->budget.append_bytes;
 }
 
+/*
+ * A peer frame is given only where the runtime has room for it: a lost one would have to be sent
+ * again with all that its link has in flight, and under load that never ends.
+ */
+static inline bool engine_may_stream(const struct engine *engine)
+{
+    return engine->budget.stream_frames > 0;
+}
+
+/* The frame lies where emit_reserve said. */
+void engine_emit_stream(struct engine *engine, struct partition_id to, size_t byte_count);
+
 static inline uint64_t engine_next_ticket(const struct engine *engine)
 {
     return engine->ticket + 1;

@@ -115,11 +115,7 @@ static void send_frame(struct engine *engine, uint32_t slot, const struct record
     if (bytes == 0) {
         return;
     }
-    struct effect *effect = emit_add(&engine->emit, EFFECT_STREAM);
-
-    effect->partition = link->destination;
-    effect->byte_count = bytes;
-    effect->bytes = emit_commit(&engine->emit, bytes);
+    engine_emit_stream(engine, link->destination, bytes);
     if (link->unsent.first != SLOT_NONE) {
         ready_mark(&outbox->ready_links, slot, OUT_READY_SEND);
     }
@@ -163,8 +159,9 @@ void outbox_on_loaded(struct engine *engine, uint32_t slot, const struct load *l
     }
     const struct out *out = outbox_out(outbox, link->unsent.first);
 
-    if (out->user != load->user.value || out->seq != load->from) {
-        ready_mark(&outbox->ready_links, slot, OUT_READY_SEND); /* another is first now */
+    if (out->user != load->user.value || out->seq != load->from || !engine_may_stream(engine)) {
+        /* Another is first now; or there is no room for a frame, and it is loaded again then. */
+        ready_mark(&outbox->ready_links, slot, OUT_READY_SEND);
         return;
     }
     if (loaded->status == LOAD_FOUND &&

@@ -78,6 +78,12 @@ void cells_close(struct cells *cells);
  */
 __attribute__((warn_unused_result)) struct cell cells_take(struct cells *cells, size_t byte_count);
 void cells_give(struct cells *cells, struct cell cell);
+/* How many cells of that class could be taken now. */
+static inline uint32_t cells_free(const struct cells *cells, enum cell_class class)
+{
+    return cells->classes_[class].capacity - cells->classes_[class].in_use;
+}
+
 uint8_t *cells_bytes(const struct cells *cells, struct cell cell);
 uint32_t cell_capacity(struct cell cell);
 

@@ -307,6 +307,7 @@ static void turn(struct reactor *reactor)
     storage_get_budget(reactor->storage, &budget);
     reactor->room_bytes =
         budget.refuse_sends || budget.only_streams ? UINT64_MAX : budget.append_bytes;
+    budget.stream_frames = reactor_stream_room(reactor);
     engine_begin_turn(reactor->engine, reactor->now_unix_ms, &budget);
     for (uint32_t n = 0; n < EVENTS_A_TURN && ring_group_take(&reactor->group, &event); n++) {
         on_event(reactor, &event);

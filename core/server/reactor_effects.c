@@ -76,12 +76,28 @@ static void do_unblock(struct reactor *reactor, const struct effect *effect)
     reactor_run_again_later(reactor, effect->conn.slot);
 }
 
-/* A frame that finds no room is lost; its link begins anew, which sends again what hasn't ended. */
+/* How many peer frames of any size there is room for, and some cells for LINK_ENDs. */
+uint32_t reactor_stream_room(const struct reactor *reactor)
+{
+    const uint32_t spare = 8;
+    const uint32_t room = cells_free(&reactor->stream_cells, CELL_LARGE);
+
+    return room > spare ? room - spare : 0;
+}
+
+/* The engine knows how much room there is, so there is a cell, of a larger size if need be. */
+static struct cell take_stream_cell(struct reactor *reactor, size_t byte_count)
+{
+    const struct cell cell = cells_take(&reactor->stream_cells, byte_count);
+
+    return cell_is_none(cell) ? cells_take(&reactor->stream_cells, CELL_LARGE_BYTES) : cell;
+}
+
 static void do_stream(struct reactor *reactor, const struct effect *effect)
 {
     const uint32_t home =
         reactor->core_of_volume[schema_volume_of(effect->partition, reactor->volume_count)];
-    const struct cell cell = cells_take(&reactor->stream_cells, effect->byte_count);
+    const struct cell cell = take_stream_cell(reactor, effect->byte_count);
     struct mail mail = {
         .kind = MAIL_STREAM,
         .from = (uint8_t)reactor->index,
@@ -89,12 +105,7 @@ static void do_stream(struct reactor *reactor, const struct effect *effect)
         .byte_count = (uint32_t)effect->byte_count,
     };
 
-    _Static_assert(STREAM_FRAME_BYTES_MAX <= CELL_LARGE_BYTES, "else no cell holds it");
-    if (cell_is_none(cell)) {
-        reactor->link_lost = effect->partition;
-        reactor->link_is_lost = true;
-        return;
-    }
+    HF_ASSERT(!cell_is_none(cell));
     mail.a = cell.value;
     mail.bytes = cells_bytes(&reactor->stream_cells, cell);
     memcpy(mail.bytes, effect->bytes, effect->byte_count);
@@ -183,14 +194,6 @@ void reactor_take_effects(struct reactor *reactor)
 {
     take_present(reactor);
     for (;;) {
-        if (reactor->link_is_lost) {
-            reactor->link_is_lost = false;
-            stat_add(&reactor->stats.limit_streams, 1);
-            engine_on_link_down(reactor->engine, reactor->link_lost);
-            take_present(reactor);
-            continue;
-        }
-
         const uint32_t slot = slot_queue_take(&reactor->forget);
 
         if (slot == SLAB_NONE) {
@@ -212,12 +215,15 @@ void reactor_run_engine(struct reactor *reactor)
 {
     /* Each round may make room for the next; what is left goes on in the next turn. */
     for (uint32_t rounds = 0; rounds < 64; rounds++) {
+        engine_set_stream_frames(reactor->engine, reactor_stream_room(reactor));
+
         const bool more = engine_run(reactor->engine);
 
         reactor_take_effects(reactor);
-        if (!more) {
+        if (!more && (!engine_waits_for_stream_frames(reactor->engine) ||
+                      reactor_stream_room(reactor) == 0)) {
             reactor->engine_has_more = false;
-            return;
+            return; /* cells come back by mail, which wakes the thread */
         }
     }
     reactor->engine_has_more = true;

@@ -59,8 +59,6 @@ struct reactor {
     const uint8_t *core_of_volume;
     uint16_t volume_count;
     uint32_t index;
-    struct partition_id link_lost; /* a peer frame to it found no room */
-    bool link_is_lost;
     bool engine_has_more;
 
     struct ring_group group;
@@ -168,6 +166,7 @@ void reactor_begin_drain(struct reactor *reactor, uint64_t until_ns);
 
 /* reactor_effects.c */
 void reactor_take_effects(struct reactor *reactor);
+uint32_t reactor_stream_room(const struct reactor *reactor);
 void reactor_run_engine(struct reactor *reactor);
 void reactor_run_streams(struct reactor *reactor);
 

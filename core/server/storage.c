@@ -223,8 +223,9 @@ bool storage_on_written(struct storage *storage, const struct ring_event *event,
 
 uint64_t storage_wait_ns(const struct storage *storage, uint64_t now_ns)
 {
-    if (storage->flushing || journal_unflushed_bytes(storage->journal) == 0) {
-        return RING_FOREVER;
+    if (storage->flushing || journal_unflushed_bytes(storage->journal) == 0 ||
+        !journal_idle(storage->journal)) {
+        return RING_FOREVER; /* the flusher's mail, or a write's completion, brings it on */
     }
     return storage->flush_due_ns > now_ns ? storage->flush_due_ns - now_ns : 0;
 }

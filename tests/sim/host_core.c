@@ -334,6 +334,7 @@ void host_begin_turn(struct host *host, struct core *core)
     const uint32_t used = journal_used_permille(core->journal);
     const struct engine_budget budget = {
         .append_bytes = journal_room(core->journal),
+        .stream_frames = UINT32_MAX,
         .refuse_sends = used >= PRESSURE_SENDS,
         .only_streams = used >= PRESSURE_STREAMS,
     };

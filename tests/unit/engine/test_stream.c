@@ -46,6 +46,29 @@ static void stream_record_leaves_only_when_durable(void **state)
     two_close(&two);
 }
 
+/* A frame without a place would be lost, and with it all that its link has in flight. */
+static void peer_frames_wait_for_room(void **state)
+{
+    static struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.b.value, "text");
+    two.ha->budget.stream_frames = 0;
+    two_offer_and_send(&two);
+    assert_int_equal(two.hb->streams.count, 0);
+    assert_true(engine_waits_for_stream_frames(two.ha->engine));
+    engine_set_stream_frames(two.ha->engine, 1);
+    two.ha->budget.stream_frames = 1;
+    host_run(two.ha);
+    assert_int_equal(two.hb->streams.count, 1);
+    assert_false(engine_waits_for_stream_frames(two.ha->engine));
+    two.ha->budget.stream_frames = UINT32_MAX;
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 1);
+    two_close(&two);
+}
+
 static void acknowledgement_leaves_only_when_the_entry_is_durable(void **state)
 {
     static struct two two;
@@ -230,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(message_goes_to_another_home_and_ends),
         cmocka_unit_test(stream_record_leaves_only_when_durable),
+        cmocka_unit_test(peer_frames_wait_for_room),
         cmocka_unit_test(acknowledgement_leaves_only_when_the_entry_is_durable),
         cmocka_unit_test(message_to_a_user_who_never_logged_in_is_refused),
         cmocka_unit_test(unknown_user_on_the_same_core_is_refused_alike),
