@@ -146,6 +146,7 @@ static int on_chat_event(struct chat *chat, const struct hf_event *event)
                        event->kind == HF_EVENT_REJECTED ? event->text : "its fate is unknown");
         return hf_dismiss(cli->client, event->tag) == HF_OK ? 0 : cli_fail_result(cli, HF_STORAGE);
     case HF_EVENT_DELAYED:
+    case HF_EVENT_TOKEN_WANTED:
         cli_note(cli, "%s", event->text);
         return 0;
     case HF_EVENT_ONLINE:

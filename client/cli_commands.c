@@ -305,6 +305,7 @@ static int on_listen_event(const struct cli *cli, const struct hf_event *event, 
         cli_note(cli, "the server was restored from a backup: numbers begin anew");
         return 0;
     case HF_EVENT_NOTICE:
+    case HF_EVENT_TOKEN_WANTED:
         cli_note(cli, "%s", event->text);
         return 0;
     case HF_EVENT_REJECTED:

@@ -225,6 +225,11 @@ uint32_t client_history(struct client *client, struct conversation_id conversati
 void client_set_login_token(struct client *client, struct message_bytes token)
 {
     client->login_token_ = token;
+    client->fresh_login_token_ = token.byte_count > 0;
+    if (client->fresh_login_token_ && client->state_ == CLIENT_LIVE && !client->renewing_) {
+        client->renewing_ = true;
+        client->to_say_ |= SAY_TOKEN;
+    }
 }
 
 void client_set_resume_token(struct client *client, struct message_bytes token)
@@ -271,7 +276,9 @@ void client_on_connected(struct client *client, uint64_t now_ms)
     client->online_ = false;
     client->renewing_ = false;
     client->caught_up_ = false;
-    client->used_resume_token_ = client->resume_token_.byte_count > 0;
+    client->token_wanted_ = false;
+    client->used_resume_token_ =
+        client->resume_token_.byte_count > 0 && !client->fresh_login_token_;
     HF_ASSERT(client->used_resume_token_ || client->login_token_.byte_count > 0);
 }
 
@@ -288,14 +295,15 @@ void client_end(struct client *client, enum client_why why, unsigned code)
 /* A token that the server didn't take is of no use again. */
 static void drop_token(struct client *client)
 {
-    const bool resume_token = client->online_ ? client->renewing_ : client->used_resume_token_;
+    const bool by_hello = !client->online_;
 
-    if (resume_token) {
+    if (by_hello && client->used_resume_token_) {
         client->resume_token_ = (struct message_bytes){ NULL, 0 };
         client->events_ |= EVENT_FORGET_TOKEN;
-    } else if (!client->online_) {
+    } else if (by_hello || client->renewing_) {
         client->login_token_ = (struct message_bytes){ NULL, 0 };
-    }
+        client->fresh_login_token_ = false;
+    } /* else the login's life is over; HELLO will tell whether the tokens' is, too */
 }
 
 static bool must_stop(struct client *client)
@@ -432,6 +440,8 @@ void client_set_life(struct client *client, uint32_t life_s)
 {
     const uint64_t life_ms = (life_s > 0 ? life_s : 1) * UINT64_C(1000);
 
+    client->token_wanted_ = false;
+    client->life_end_at_ms_ = client->now_ms_ + life_ms;
     client->renew_at_ms_ = client->now_ms_ + life_ms / 2 + client_random(client, life_ms / 4);
 }
 
@@ -487,9 +497,9 @@ static void keep_alive(struct client *client)
     if (now_ms >= ping_due_ms(client)) {
         client->to_say_ |= SAY_PING;
     }
-    if (now_ms >= client->renew_at_ms_ && !client->renewing_) {
-        client->renewing_ = true;
-        client->to_say_ |= SAY_TOKEN;
+    if (now_ms >= client->renew_at_ms_ && !client->renewing_ && !client->token_wanted_) {
+        client->token_wanted_ = true;
+        client->events_ |= EVENT_TOKEN_WANTED;
     }
 }
 
@@ -541,7 +551,7 @@ uint64_t client_deadline_ms(const struct client *client)
         if (client->ping_at_ms_ != 0) {
             deadline_ms = earlier(deadline_ms, client->ping_at_ms_ + CLIENT_SILENCE_MS);
         }
-        if (!client->renewing_) {
+        if (!client->renewing_ && !client->token_wanted_) {
             deadline_ms = earlier(deadline_ms, client->renew_at_ms_);
         }
         if (pause_runs(client)) {

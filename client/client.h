@@ -152,6 +152,7 @@ struct client {
     uint64_t connect_at_ms_;
     uint64_t resume_at_ms_; /* sends wait until then */
     uint64_t renew_at_ms_;
+    uint64_t life_end_at_ms_;
     uint64_t deadline_at_ms_; /* GREETING, LEAVING: the end of patience */
     uint64_t last_rx_ms_;
     uint64_t last_tx_ms_;
@@ -181,7 +182,9 @@ struct client {
     uint8_t state_;
     uint8_t end_;
     bool used_resume_token_;
-    bool renewing_;
+    bool fresh_login_token_; /* not used yet: prolongs a login */
+    bool renewing_;          /* it is on its way in a TOKEN */
+    bool token_wanted_;      /* the host was told so */
     bool recounting_;
     bool paused_; /* by a temporary refusal */
     bool caught_up_;
@@ -256,7 +259,10 @@ static inline bool client_wants_close(const struct client *client)
     return client->state_ == CLIENT_CLOSING && client->to_say_ == 0;
 }
 
-/* Good until another is set; takes effect with the next HELLO or TOKEN. */
+/*
+ * Good until another is set. A log-in token that is set after client_init is fresh: it prolongs the
+ * login, at once if there is a connection. A resume token takes effect with the next HELLO.
+ */
 void client_set_login_token(struct client *client, struct message_bytes token);
 void client_set_resume_token(struct client *client, struct message_bytes token);
 
@@ -323,6 +329,7 @@ static inline bool client_caught_up(const struct client *client)
 enum client_event_kind {
     CLIENT_EVENT_ONLINE,         /* HELLO_OK: `online`. Store the cursor if `reset` isn't NONE */
     CLIENT_EVENT_RESUME_TOKEN,   /* `token`: keep it, set it; empty: forget the old one */
+    CLIENT_EVENT_TOKEN_WANTED,   /* `left_ms`: then the login ends, unless a fresh token comes */
     CLIENT_EVENT_CAUGHT_UP,      /* all that was there at log-in has come */
     CLIENT_EVENT_ENTRY,          /* `entry`; with a tag it is also the answer to that send */
     CLIENT_EVENT_ACCEPTED,       /* `answer` */
@@ -382,6 +389,7 @@ struct client_event {
             uint32_t retry_ms;    /* DELAYED */
         } answer;
         uint64_t counter;
+        uint64_t left_ms;
         struct message_page page;
         struct {
             uint32_t request;

@@ -229,6 +229,12 @@ static void fill_event(const struct client *client, uint32_t bit, struct client_
         event->kind = CLIENT_EVENT_RENUMBERED;
         event->counter = client->last_counter_ - client_unanswered(client) + 1;
         break;
+    case EVENT_TOKEN_WANTED:
+        event->kind = CLIENT_EVENT_TOKEN_WANTED;
+        event->left_ms = client->life_end_at_ms_ > client->now_ms_
+                             ? client->life_end_at_ms_ - client->now_ms_
+                             : 0;
+        break;
     case EVENT_CAUGHT_UP:
         event->kind = CLIENT_EVENT_CAUGHT_UP;
         break;

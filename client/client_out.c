@@ -19,19 +19,27 @@ static size_t say_hello(struct client *client, uint8_t *to, size_t capacity)
         .client = client->name_,
     };
 
-    return message_encode_hello(to, capacity, &hello);
+    const size_t written = message_encode_hello(to, capacity, &hello);
+
+    if (written > 0 && !client->used_resume_token_) {
+        client->fresh_login_token_ = false;
+    }
+    return written;
 }
 
-/* The newest of our tokens: a resume token is good for renewal, too. */
+/* A log-in token: a resume token ends with the login that gave it. */
 static size_t say_token(struct client *client, uint8_t *to, size_t capacity)
 {
     const struct message_token token = {
         .life_s = 0,
-        .token =
-            client->resume_token_.byte_count > 0 ? client->resume_token_ : client->login_token_,
+        .token = client->login_token_,
     };
+    const size_t written = message_encode_token(to, capacity, &token);
 
-    return message_encode_token(to, capacity, &token);
+    if (written > 0) {
+        client->fresh_login_token_ = false;
+    }
+    return written;
 }
 
 static size_t say_ack(struct client *client, uint8_t *to, size_t capacity)

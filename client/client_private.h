@@ -44,8 +44,9 @@ enum {
     EVENT_UNKNOWN_FATE = 1 << 9,
     EVENT_RENUMBERED = 1 << 10,
     EVENT_CAUGHT_UP = 1 << 11,
-    EVENT_REQUESTS_LOST = 1 << 12,
-    EVENT_OFFLINE = 1 << 13,
+    EVENT_TOKEN_WANTED = 1 << 12,
+    EVENT_REQUESTS_LOST = 1 << 13,
+    EVENT_OFFLINE = 1 << 14,
 };
 
 enum send_state {
@@ -76,7 +77,7 @@ static inline uint64_t client_random(struct client *client, uint64_t span)
     return span == UINT64_MAX ? value : value % (span + 1);
 }
 
-/* Has the token renewed between a half and three quarters of its life. */
+/* A login of so many seconds begins: a token is wanted between a half and three quarters of it. */
 void client_set_life(struct client *client, uint32_t life_s);
 
 /* Ends the connection for this reason, unless another one came first. */

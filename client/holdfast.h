@@ -80,7 +80,10 @@ HF_API const char *hf_error_text(const struct hf_client *client);
 HF_API int hf_login(struct hf_client *client, const char *server, uint64_t user, uint32_t device,
                     const char *token, const char *ca_pem);
 
-/* A new log-in token, when HF_NEEDS_TOKEN asked for one. */
+/*
+ * A new log-in token, at any time: when HF_EVENT_TOKEN_WANTED asked for one, the login goes on
+ * without a break; when HF_NEEDS_TOKEN did, hf_start comes next.
+ */
 HF_API int hf_set_token(struct hf_client *client, const char *token);
 
 enum hf_state {
@@ -166,9 +169,10 @@ HF_API int hf_history(struct hf_client *client, uint64_t conversation, enum hf_d
 
 enum hf_event_kind {
     HF_EVENT_ONLINE = 1,
-    HF_EVENT_CAUGHT_UP, /* everything that was there at log-in has come */
-    HF_EVENT_OFFLINE,   /* text, code; retry_in_ms, or HF_STOPPED */
-    HF_EVENT_NOTICE,    /* text, code: the server's words; nothing needs to be done */
+    HF_EVENT_CAUGHT_UP,    /* everything that was there at log-in has come */
+    HF_EVENT_OFFLINE,      /* text, code; retry_in_ms, or HF_STOPPED */
+    HF_EVENT_NOTICE,       /* text, code: the server's words; nothing needs to be done */
+    HF_EVENT_TOKEN_WANTED, /* the login ends in retry_in_ms, unless hf_set_token comes before */
 
     HF_EVENT_MESSAGE, /* of another, or one's own (HF_OWN), from any device */
     HF_EVENT_REFUSED, /* ref_seq: that own message was not taken by its receiver's side; code */

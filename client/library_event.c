@@ -399,11 +399,19 @@ static bool on_event(struct hf_client *client, const struct client_event *from,
         .text = from->failed.code != 0 ? code_text(from->failed.code) : "the connection was lost",
     };
 
+    const struct hf_event wanted = {
+        .kind = HF_EVENT_TOKEN_WANTED,
+        .retry_in_ms = from->left_ms,
+        .text = "the login ends soon, unless a new token is given",
+    };
+
     switch (from->kind) {
     case CLIENT_EVENT_ONLINE:
         return on_online(client, from, error);
     case CLIENT_EVENT_RESUME_TOKEN:
         return on_resume_token(client, from->token);
+    case CLIENT_EVENT_TOKEN_WANTED:
+        return library_queue(client, &wanted);
     case CLIENT_EVENT_CAUGHT_UP:
         return on_caught_up(client);
     case CLIENT_EVENT_ENTRY:

@@ -171,6 +171,7 @@ static void on_event(struct world *world, const struct client_event *event)
         assert_false(event->offline.stopped);
         break;
     case CLIENT_EVENT_RESUME_TOKEN:
+    case CLIENT_EVENT_TOKEN_WANTED:
     case CLIENT_EVENT_CAUGHT_UP:
     case CLIENT_EVENT_DELAYED:
     case CLIENT_EVENT_PAGE:

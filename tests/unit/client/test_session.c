@@ -134,7 +134,7 @@ static void life_that_ran_out_keeps_the_resume_token(void **state)
     fixture_close(f);
 }
 
-static void token_is_renewed_before_its_life_ends(void **state)
+static void fresh_token_is_asked_for_and_prolongs_the_login(void **state)
 {
     (void)state;
     struct fixture *f = fixture_open(fixture_known);
@@ -147,17 +147,51 @@ static void token_is_renewed_before_its_life_ends(void **state)
     const uint64_t due = client_deadline_ms(&f->client);
     assert_in_range(due - f->now_ms, 50000, 75000);
     pass(f, due - f->now_ms);
-    hear(f);
-    assert_memory_equal(said_only(f, FRAME_TYPE_TOKEN)->token.token.bytes, "resume", 6);
+    assert_in_range(only(f, CLIENT_EVENT_TOKEN_WANTED)->left_ms, 25000, 50000);
     pass(f, 1000);
+    assert_int_equal(count_of(f, CLIENT_EVENT_TOKEN_WANTED), 0); /* once is enough */
     hear(f);
     assert_int_equal(said_of(f, FRAME_TYPE_TOKEN), 0);
+    client_set_login_token(&f->client, (struct message_bytes){ (const uint8_t *)"new", 3 });
+    hear(f);
+    assert_memory_equal(said_only(f, FRAME_TYPE_TOKEN)->token.token.bytes, "new", 3);
 
     uint8_t frame[64];
     const struct message_token token = { 200, { (const uint8_t *)"next", 4 } };
     give_frame(f, frame, message_encode_token(frame, sizeof frame, &token));
     assert_memory_equal(only(f, CLIENT_EVENT_RESUME_TOKEN)->token.bytes, "next", 4);
     assert_in_range(client_deadline_ms(&f->client) - f->now_ms, 100000, 150000);
+    fixture_close(f);
+}
+
+static void fresh_token_that_is_refused_costs_the_connection_alone(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_open(fixture_known);
+
+    fixture_go_live(f, 5, 3);
+    client_set_login_token(&f->client, (struct message_bytes){ (const uint8_t *)"bad", 3 });
+    hear(f);
+    (void)said_only(f, FRAME_TYPE_TOKEN);
+    give_error(f, CODE_BAD_TOKEN, 0, 0);
+    cut(f);
+    assert_false(only(f, CLIENT_EVENT_OFFLINE)->offline.stopped);
+    fixture_connect(f);
+    assert_memory_equal(said_only(f, FRAME_TYPE_HELLO)->hello.token.bytes, "resume", 6);
+    fixture_close(f);
+}
+
+static void fresh_token_goes_before_a_resume_token_once(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_open(fixture_known);
+
+    client_set_login_token(&f->client, (struct message_bytes){ (const uint8_t *)"new", 3 });
+    fixture_connect(f);
+    assert_memory_equal(said_only(f, FRAME_TYPE_HELLO)->hello.token.bytes, "new", 3);
+    cut(f);
+    fixture_connect(f);
+    assert_memory_equal(said_only(f, FRAME_TYPE_HELLO)->hello.token.bytes, "resume", 6);
     fixture_close(f);
 }
 
@@ -432,7 +466,9 @@ int main(void)
         cmocka_unit_test(resume_that_does_not_fit_the_cursor_ends_the_connection),
         cmocka_unit_test(refused_resume_token_gives_way_to_the_login_token),
         cmocka_unit_test(life_that_ran_out_keeps_the_resume_token),
-        cmocka_unit_test(token_is_renewed_before_its_life_ends),
+        cmocka_unit_test(fresh_token_is_asked_for_and_prolongs_the_login),
+        cmocka_unit_test(fresh_token_that_is_refused_costs_the_connection_alone),
+        cmocka_unit_test(fresh_token_goes_before_a_resume_token_once),
         cmocka_unit_test(ping_keeps_the_server_patient),
         cmocka_unit_test(silence_after_a_ping_gives_the_connection_up),
         cmocka_unit_test(several_pings_get_one_pong),
