@@ -116,6 +116,7 @@ struct client {
     uint32_t audit_peer;
     enum history_direction audit_direction;
     uint64_t audit_anchor;
+    uint16_t audit_n; /* 0: draw another; the same again until it is answered by a page */
 };
 
 /* What a client knows of the world. */

@@ -287,11 +287,13 @@ void client_audit_begin(struct client *client)
     client->audit_peer = 0;
     client->audit_direction = HISTORY_BEFORE;
     client->audit_anchor = 0;
+    client->audit_n = 0;
 }
 
 static void audit_page(struct client *client, const struct page_read *read,
                        const struct message_page *page)
 {
+    client->audit_n = 0;
     if (read->count > 0 && (page->flags & PAGE_FLAG_MORE) != 0) {
         client->audit_anchor =
             client->audit_direction == HISTORY_BEFORE ? read->first_seq : read->last_seq;
@@ -317,11 +319,16 @@ bool client_audit_step(struct client *client, const struct client_world *world)
         }
     }
 
+    if (client->audit_n == 0) {
+        client->audit_n =
+            (uint16_t)prng_between(world->prng, 5, prng_chance(world->prng, 500) ? 40 : 200);
+    }
+
     const struct client_request wanted = {
         .conversation = client->peers[client->audit_peer],
         .direction = client->audit_direction,
         .anchor = client->audit_anchor,
-        .n = (uint16_t)prng_between(world->prng, 5, 200),
+        .n = client->audit_n,
         .bytes = prng_chance(world->prng, 700) ? 0 : (uint32_t)prng_between(world->prng, 400, 9000),
         .audit = true,
     };
