@@ -96,6 +96,7 @@ struct client {
     struct connection *connection;
     bool welcomed;
     bool misbehaved; /* may be told so */
+    bool paused;     /* a temporary refusal: waits for all answers, then numbers anew */
     uint64_t hello_epoch, hello_seq;
     uint64_t hello_head, hello_floor; /* that any device had been told when HELLO was sent */
     uint64_t welcome_head, welcome_counter;
@@ -104,7 +105,6 @@ struct client {
     uint64_t unacked_bytes;
     struct client_frame *frames;
     uint32_t frame_first, frame_count, frame_capacity;
-    bool paused; /* a temporary refusal: waits for all answers, then numbers anew */
     uint64_t number_from;
     uint32_t outstanding;
     struct client_send *sends; /* all of this connection */
@@ -115,8 +115,8 @@ struct client {
     /* The complete walk through the history at the end. */
     uint32_t audit_peer;
     enum history_direction audit_direction;
+    uint32_t audit_n; /* 0: draw another; the same again until it is answered by a page */
     uint64_t audit_anchor;
-    uint16_t audit_n; /* 0: draw another; the same again until it is answered by a page */
 };
 
 /* What a client knows of the world. */

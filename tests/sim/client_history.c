@@ -321,14 +321,14 @@ bool client_audit_step(struct client *client, const struct client_world *world)
 
     if (client->audit_n == 0) {
         client->audit_n =
-            (uint16_t)prng_between(world->prng, 5, prng_chance(world->prng, 500) ? 40 : 200);
+            (uint32_t)prng_between(world->prng, 5, prng_chance(world->prng, 500) ? 40 : 200);
     }
 
     const struct client_request wanted = {
         .conversation = client->peers[client->audit_peer],
         .direction = client->audit_direction,
         .anchor = client->audit_anchor,
-        .n = client->audit_n,
+        .n = (uint16_t)client->audit_n,
         .bytes = prng_chance(world->prng, 700) ? 0 : (uint32_t)prng_between(world->prng, 400, 9000),
         .audit = true,
     };
