@@ -121,7 +121,8 @@ void swarm_lose(struct swarm *swarm, uint32_t client)
     if (one->state == CLIENT_AWAY || one->state == CLIENT_CLOSING) {
         return;
     }
-    if (one->state == CLIENT_LIVE && !swarm->flood) {
+    if ((one->state == CLIENT_LIVE || one->state == CLIENT_LEAVING) && !swarm->flood &&
+        (one->flags & CLIENT_WANTED) != 0) {
         swarm->crowd.counts.lost++;
     }
     client_on_lost(&swarm->crowd, one);
