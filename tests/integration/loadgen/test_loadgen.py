@@ -26,7 +26,7 @@ class Run:
 
     def __init__(self, keys, port, *arguments, clients=200, ca=True, **options):
         options = {"server": f"127.0.0.1:{port}", "login-keys": keys.path("issuer.jwks"),
-                   "kid": "hs", "clients": clients, "full": 20, "warm": 0.2, **options}
+                   "kid": "hs", "clients": clients, "full": 20, "warm": 0.2, "for": 0.5, **options}
         if ca:
             options["ca"] = keys.path("ca.pem")
         command = [LOADGEN, *arguments, "--json"]
@@ -117,7 +117,7 @@ class LoadgenTest(harness.ServerTest):
         self.assertGreater(connected["server_threads"]["hf-door"], 0)
 
     def test_pairs_keep_their_window(self):
-        run = self.run_loadgen("pairs", "--for", "2", window=8)
+        run = self.run_loadgen("pairs", window=8)
         found = self.assert_clean(run)
         self.assertEqual(found["own_entries"], found["created"])
         measured = run.wait("measured")
@@ -126,20 +126,20 @@ class LoadgenTest(harness.ServerTest):
         self.assertGreaterEqual(measured["delivered_us"]["max"], measured["delivered_us"]["p50"])
 
     def test_gathered_sends_arrive(self):
-        self.assert_clean(self.run_loadgen("pairs", "--for", "1", window=16, gather=True, body=700))
+        self.assert_clean(self.run_loadgen("pairs", window=16, gather=True, body=700))
 
     def test_largest_bodies_arrive(self):
-        self.assert_clean(self.run_loadgen("pairs", "--for", "1", window=2, body=15000, clients=20))
+        self.assert_clean(self.run_loadgen("pairs", window=2, body=15000, clients=20))
 
     def test_paced_messages_reach_all_devices_on_both_cores(self):
-        run = self.run_loadgen("pairs", "--for", "2", rate=200, devices=2, threads=2,
+        run = self.run_loadgen("pairs", rate=200, devices=2, threads=2,
                                cross_core=True, cores=2)
         found = self.assert_clean(run)
         self.assertEqual(found["own_entries"], 2 * found["created"])
         self.assertEqual(found["peer_entries"], 2 * found["created"])
         measured = run.wait("measured")
-        self.assertGreater(measured["messages"], 300)
-        self.assertLess(measured["messages"], 600)
+        self.assertGreater(measured["messages"], 50)
+        self.assertLess(measured["messages"], 300)
 
     def test_storm_brings_all_back_by_resumption(self):
         run = self.run_loadgen("storm", settle_timeout=120)
@@ -148,7 +148,7 @@ class LoadgenTest(harness.ServerTest):
         self.assertEqual((storm["clients"], storm["resumed"]), (200, 200))
 
     def test_idle_tells_the_servers_memory(self):
-        run = self.run_loadgen("idle", "--for", "1")
+        run = self.run_loadgen("idle")
         self.assert_clean(run)
         memory = run.wait("memory")
         self.assertEqual(memory["clients"], 200)
@@ -157,13 +157,13 @@ class LoadgenTest(harness.ServerTest):
     def test_flood_logs_in_again_and_again(self):
         for mark, kind in (("", "full"), (":resumed", "resumed")):
             with self.subTest(kind=kind):
-                run = self.run_loadgen("run", f"flood:2{mark}", clients=20, handshakes=4)
+                run = self.run_loadgen("run", f"flood:1{mark}", clients=20, handshakes=4)
                 self.assertEqual(run.end(), OK, run.words)
-                self.assertGreater(run.wait("flood")[kind], 40)
+                self.assertGreater(run.wait("flood")[kind], 20)
 
     def test_ledger_has_a_line_for_each_client(self):
         path = os.path.join(self.server.folder, "ledger")
-        self.assert_clean(self.run_loadgen("pairs", "--for", "1", ledger=path, devices=2))
+        self.assert_clean(self.run_loadgen("pairs", ledger=path, devices=2))
         with open(path, encoding="ascii") as file:
             lines = [json.loads(line) for line in file]
         self.assertEqual(len(lines), 200)
@@ -174,7 +174,7 @@ class LoadgenTest(harness.ServerTest):
 
     def test_generator_as_bottleneck_voids_the_run(self):
         """Nothing keeps this schedule; whether a thread is seen busy is up to the machine."""
-        for _ in range(5):
+        for _ in range(3):
             run = self.run_loadgen("run", "connect,pace:99999999:1", clients=20, late=1)
             code = run.end()
             measured = run.wait("measured")
@@ -221,7 +221,7 @@ class OwnServerTest(LoadgenTest):
     def test_kill_under_load_loses_and_doubles_nothing(self):
         for traffic in ({"rate": 400}, {"window": 4}):
             with self.subTest(traffic=traffic):
-                run = self.run_loadgen("verify", "--for", "0.5", devices=2, threads=2,
+                run = self.run_loadgen("verify", devices=2, threads=2,
                                        back_off_max=1, settle_timeout=120, **traffic)
                 run.wait("begin", step="hold")
                 for kill in range(2):
