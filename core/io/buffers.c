@@ -87,6 +87,12 @@ uint8_t *recv_buffers_take(struct recv_buffers *buffers, const struct ring_event
     return recv_buffer(buffers, *buffer);
 }
 
+uint8_t *recv_buffers_get(const struct recv_buffers *buffers, uint16_t buffer)
+{
+    HF_ASSERT(buffer < buffers->count);
+    return recv_buffer(buffers, buffer);
+}
+
 void recv_buffers_give(struct recv_buffers *buffers, uint16_t buffer)
 {
     HF_ASSERT(buffer < buffers->count && buffers->held > 0);

@@ -43,6 +43,8 @@ void recv_buffers_close(struct recv_buffers *buffers);
  */
 __attribute__((warn_unused_result)) uint8_t *
 recv_buffers_take(struct recv_buffers *buffers, const struct ring_event *event, uint16_t *buffer);
+/* The bytes of one that was taken and not given back. */
+uint8_t *recv_buffers_get(const struct recv_buffers *buffers, uint16_t buffer);
 void recv_buffers_give(struct recv_buffers *buffers, uint16_t buffer);
 
 enum cell_class {

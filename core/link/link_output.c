@@ -14,13 +14,27 @@
 _Static_assert(OUT_HEAD_BYTES + OUT_PLAIN_MAX + OUT_TAIL_BYTES <= CELL_LARGE_BYTES,
                "one cell holds one record");
 
+/* Output can't be put off any more when it comes here, so a larger cell is broken for it. */
+static struct cell take_out_cell(struct cells *cells, size_t byte_count)
+{
+    struct cell cell = cells_take(cells, byte_count);
+
+    if (cell_is_none(cell) && byte_count <= CELL_MEDIUM_BYTES) {
+        cell = cells_take(cells, CELL_MEDIUM_BYTES);
+    }
+    if (cell_is_none(cell)) {
+        cell = cells_take(cells, CELL_LARGE_BYTES);
+    }
+    return cell;
+}
+
 static bool out_append(struct cells *cells, struct cell *cell, uint16_t *out_bytes,
                        const uint8_t *frame, size_t frame_bytes)
 {
     const size_t whole = OUT_HEAD_BYTES + *out_bytes + frame_bytes + OUT_TAIL_BYTES;
 
     if (cell_is_none(*cell) || cell_capacity(*cell) < whole) {
-        const struct cell larger = cells_take(cells, whole);
+        const struct cell larger = take_out_cell(cells, whole);
 
         if (cell_is_none(larger)) {
             return false;

@@ -58,13 +58,15 @@ struct conn {
     uint32_t frames_left; /* of the rate budget */
     uint32_t bytes_left;
     uint32_t budget_at_s;
-    uint16_t flags; /* enum conn_flags */
-    uint8_t state;  /* enum conn_state */
-    uint8_t ring;   /* index in the reactor's group */
-    uint8_t door;   /* core of the door that accepted it */
-    uint8_t error;  /* why it ends: enum code, of those below 128; 0: by the peer */
+    uint16_t held_bytes;  /* received and not looked at yet, in a receive buffer; 0: none */
+    uint16_t held_buffer; /* which one */
+    uint16_t flags;       /* enum conn_flags */
+    uint8_t state;        /* enum conn_state */
+    uint8_t ring;         /* index in the reactor's group */
+    uint8_t door;         /* core of the door that accepted it */
+    uint8_t error;        /* why it ends: enum code, of those below 128; 0: by the peer */
 };
-_Static_assert(sizeof(struct conn) <= 328, "paid by every connection: docs/capacity.md");
+_Static_assert(sizeof(struct conn) <= 336, "paid by every connection: docs/capacity.md");
 
 /*
  * A connection on its way from a door to a reactor, as one flat record: keys, whom the token speaks

@@ -77,7 +77,7 @@ static struct engine *open_engine(const struct reactor_options *options, uint32_
         .links_max = 32768,
         .loads_max = STORAGE_LOADS_MAX,
         .recent_bytes = config->recent_bytes,
-        .effect_bytes = 1 << 20,
+        .effect_bytes = REACTOR_EFFECT_BYTES,
         .retention_count = config->retention_count,
         .hash_seed = options->hash_seed,
         .out_quota = (uint32_t)config->out_quota,

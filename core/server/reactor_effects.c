@@ -5,6 +5,9 @@
 #include "proto/message.h"
 #include "store/schema.h"
 
+/* A call of the engine sends at most so much, in frames that may each want a large cell. */
+#define OUTPUT_LARGE_CELLS (REACTOR_EFFECT_BYTES / (CELL_MEDIUM_BYTES - 64))
+
 static void do_welcome(struct reactor *reactor, const struct effect *effect)
 {
     struct conn *conn = slab_find(&reactor->conns, effect->conn.slot, effect->conn.generation);
@@ -224,6 +227,9 @@ void reactor_run_engine(struct reactor *reactor)
                       reactor_stream_room(reactor) == 0)) {
             reactor->engine_has_more = false;
             return; /* cells come back by mail, which wakes the thread */
+        }
+        if (cells_free(&reactor->cells, CELL_LARGE) < OUTPUT_LARGE_CELLS) {
+            break; /* what is queued leaves first: its cells are free in the next turn */
         }
     }
     reactor->engine_has_more = true;

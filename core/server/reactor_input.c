@@ -3,6 +3,9 @@
 #include "core/base/check.h"
 #include "proto/message.h"
 
+/* Two entries, sender's and receiver's, and what goes with each. */
+#define MESSAGE_ROOM_BYTES (2 * (UINT64_C(2) * RECORD_BYTES_MAX - RECORD_BODY_BYTES_MAX))
+
 static void receive_on(struct reactor *reactor, uint32_t slot, struct conn *conn)
 {
     if ((conn->flags & (CONN_RECEIVING | CONN_PEER_DONE)) != 0 || conn->state == CONN_CLOSING) {
@@ -246,6 +249,46 @@ void reactor_work_input(struct reactor *reactor, uint32_t slot, uint8_t *receive
     }
 }
 
+/*
+ * While the present batch of the journal is full, what comes isn't even opened: it waits in its
+ * receive buffer, not in cells, of which a thousand clients at once would want more than there are.
+ * When most buffers are held, the kernel keeps the rest.
+ */
+static bool hold_received(struct reactor *reactor, uint32_t slot, struct conn *conn,
+                          const struct recv_buffers *buffers, uint16_t buffer, uint32_t byte_count)
+{
+    if (conn->state != CONN_LIVE || reactor->room_bytes >= MESSAGE_ROOM_BYTES ||
+        (conn->flags & (CONN_BLOCKED | CONN_ROOMLESS)) != 0 || conn->held_bytes != 0 ||
+        buffers->held > buffers->count / 4 * 3) {
+        return false;
+    }
+    conn->held_bytes = (uint16_t)byte_count;
+    conn->held_buffer = buffer;
+    conn->flags |= CONN_BLOCKED | CONN_ROOMLESS;
+    slot_queue_put(&reactor->roomless, slot);
+    return true;
+}
+
+/* What was held is worked off, or, of an ending connection, dropped. */
+static void work_held(struct reactor *reactor, uint32_t slot, struct conn *conn)
+{
+    struct recv_buffers *buffers = &reactor->group.recv_buffers[conn->ring];
+    const uint32_t byte_count = conn->held_bytes;
+    const uint16_t buffer = conn->held_buffer;
+
+    conn->held_bytes = 0;
+    reactor_work_input(reactor, slot, recv_buffers_get(buffers, buffer), byte_count);
+    recv_buffers_give(buffers, buffer);
+}
+
+void reactor_drop_held(struct reactor *reactor, struct conn *conn)
+{
+    if (conn->held_bytes != 0) {
+        recv_buffers_give(&reactor->group.recv_buffers[conn->ring], conn->held_buffer);
+        conn->held_bytes = 0;
+    }
+}
+
 static void on_received(struct reactor *reactor, uint32_t slot, struct conn *conn,
                         struct ring_event *event)
 {
@@ -259,6 +302,9 @@ static void on_received(struct reactor *reactor, uint32_t slot, struct conn *con
         timers_set(&reactor->timers, slot,
                    reactor->now_ns + reactor->config->keepalive_s * CLOCK_NS_PER_S * 2);
         if (within_rates(reactor, conn, byte_count)) {
+            if (hold_received(reactor, slot, conn, buffers, buffer, byte_count)) {
+                return;
+            }
             reactor_work_input(reactor, slot, bytes, byte_count);
         } else {
             reactor_end(reactor, slot, CODE_BUSY);
@@ -311,9 +357,6 @@ void reactor_on_recv(struct reactor *reactor, struct ring_event *event)
     }
 }
 
-/* Two entries, sender's and receiver's, and what goes with each. */
-#define MESSAGE_ROOM_BYTES (2 * (UINT64_C(2) * RECORD_BYTES_MAX - RECORD_BODY_BYTES_MAX))
-
 bool reactor_has_room(struct reactor *reactor, uint32_t slot)
 {
     struct conn *conn = reactor_conn(reactor, slot);
@@ -363,7 +406,9 @@ void reactor_run_again(struct reactor *reactor)
             reactor_begin_session(reactor, slot); /* offers HELLO again */
             continue;
         }
-        if (link_has_input(&conn->link)) {
+        if (conn->held_bytes != 0) {
+            work_held(reactor, slot, conn);
+        } else if (link_has_input(&conn->link)) {
             reactor_work_input(reactor, slot, NULL, 0);
         }
         if (conn->state == CONN_CLOSING || (conn->flags & CONN_BLOCKED) != 0) {

@@ -34,6 +34,9 @@ enum reactor_op {
 
 #define REACTOR_TOKENS POST_TOKENS_MAX
 
+/* Room for what one call of the engine wants done. */
+#define REACTOR_EFFECT_BYTES (320U << 10)
+
 /* Slots of connections, in a fixed ring: each is in it at most once (a flag says so). */
 struct slot_queue {
     uint32_t *slots;
@@ -126,6 +129,7 @@ void reactor_work_input(struct reactor *reactor, uint32_t slot, uint8_t *receive
                         size_t received_bytes);
 void reactor_run_again_later(struct reactor *reactor, uint32_t slot);
 void reactor_run_again(struct reactor *reactor);
+void reactor_drop_held(struct reactor *reactor, struct conn *conn);
 /*
  * Whether the engine may be offered what appends a message. If not, because the present batch is
  * full while the one before it is being written, the connection waits for the next: a refusal would

@@ -381,6 +381,7 @@ void reactor_on_close(struct reactor *reactor, struct ring_event *event)
     }
     HF_ASSERT(conn->state == CONN_CLOSING);
     count_end(reactor, conn);
+    reactor_drop_held(reactor, conn);
     link_drop(&reactor->pools, &conn->link);
     ring_group_give_file(&reactor->group, conn->ring);
     reactor_leave(reactor, slot);
