@@ -60,7 +60,8 @@ static void journals_are_cut_by_the_configuration(void **state)
             fail_msg("%s", error.text);
         }
         /* A message of any size fits an empty batch. */
-        assert_true(journal_room(real) > 2 * ((size_t)2 * RECORD_BYTES_MAX - RECORD_BODY_BYTES_MAX));
+        assert_true(journal_room(real) >
+                    2 * ((size_t)2 * RECORD_BYTES_MAX - RECORD_BODY_BYTES_MAX));
         journal_close(real);
     }
 }
