@@ -315,8 +315,6 @@ static enum client_verdict on_hello_ok(struct crowd *crowd, struct client *clien
     client->attempts = 0;
     client->wait_min_ms = 0;
     client->wait_max_ms = 0;
-    client->in_flight = 0;
-    client->pending_unsent = client->pending_first; /* sent again, same counters, same nonces */
     client->keepalive_s = ok.keepalive_s > UINT16_MAX ? UINT16_MAX : (uint16_t)ok.keepalive_s;
     client->sends_max = ok.sends_outstanding_max < SENDS_OUTSTANDING_MAX
                             ? (uint8_t)ok.sends_outstanding_max
@@ -505,7 +503,7 @@ void client_on_lost(struct crowd *crowd, struct client *client)
     client->flags &= (uint16_t) ~(CLIENT_CURRENT | CLIENT_ACK_DUE | CLIENT_PING_DUE |
                                   CLIENT_PING_OUT | CLIENT_PONG_DUE | CLIENT_HOLD | CLIENT_BYE_PUT);
     client->in_flight = 0;
-    client->pending_unsent = client->pending_first;
+    client->pending_unsent = client->pending_first; /* sent again, same counters, same nonces */
 }
 
 void client_drop(struct crowd *crowd, struct client *client)

@@ -173,6 +173,16 @@ static void wrong_nonce_of_an_own_message_is_damaged(void **state)
     expect_only(LEDGER_DAMAGED, 1);
 }
 
+static void wrong_counter_of_an_own_message_is_damaged(void **state)
+{
+    struct entry entry = scripted_message(scripted, 0, 0, 1, 1, body);
+
+    (void)state;
+    entry.message.counter++;
+    assert_int_equal(scripted_entry(scripted, 0, 1, &entry), CLIENT_GOES_ON);
+    expect_only(LEDGER_DAMAGED, 1);
+}
+
 static void message_of_anothers_conversation_is_damaged(void **state)
 {
     struct entry entry = scripted_message(scripted, 1, 0, 1, 1, body);
@@ -336,6 +346,7 @@ int main(void)
         TEST(changed_body_is_damaged),
         TEST(wrong_sender_is_damaged),
         TEST(wrong_nonce_of_an_own_message_is_damaged),
+        TEST(wrong_counter_of_an_own_message_is_damaged),
         TEST(message_of_anothers_conversation_is_damaged),
         TEST(wrong_place_in_the_conversation_is_damaged),
         TEST(message_that_nobody_created_is_unknown),
