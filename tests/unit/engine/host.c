@@ -111,7 +111,8 @@ void world_open(struct world *world, uint32_t host_count,
         host->world = world;
         host->parity = i == 1;
         host->next_accept = 1;
-        host->budget = (struct engine_budget){ .append_bytes = UINT64_C(1) << 40, .stream_frames = UINT32_MAX };
+        host->budget = (struct engine_budget){ .append_bytes = UINT64_C(1) << 40,
+                                               .stream_frames = UINT32_MAX };
         host->config = (struct engine_config){ .users_max = 64,
                                                .devices_max = 128,
                                                .heads_max = 128,
