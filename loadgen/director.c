@@ -285,7 +285,6 @@ static void watch_clients(struct director *director)
     }
     if (!watch->away && counts->lost > watch->lost_count) {
         watch->away = true;
-        watch->none_left = false;
         watch->lost_count = counts->lost;
         watch->away_at_ns = now_ns;
         watch->first_back_at_ns = 0;
@@ -297,10 +296,8 @@ static void watch_clients(struct director *director)
     if (!watch->away) {
         return;
     }
-    if (counts->live == 0) {
-        watch->none_left = true;
-        watch->first_back_at_ns = 0;
-    } else if (watch->none_left && watch->first_back_at_ns == 0) {
+    if (watch->first_back_at_ns == 0 &&
+        counts->full + counts->resumed > watch->full + watch->resumed) {
         watch->first_back_at_ns = now_ns;
     }
     watch->lost_count = counts->lost;

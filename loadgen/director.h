@@ -25,9 +25,8 @@
 
 /* Connections lost and come back, seen from outside. */
 struct director_watch {
-    bool complete;  /* all were logged in and current once */
-    bool away;      /* not all are now */
-    bool none_left; /* and there was a moment with none */
+    bool complete; /* all were logged in and current once */
+    bool away;     /* not all are now */
     uint64_t lost_count;
     uint64_t awaited_count; /* of these, seen by await-restart */
     uint64_t away_at_ns;
