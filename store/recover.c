@@ -546,7 +546,8 @@ void recover_get_stats(const struct recover *recover, struct recover_stats *stat
     }
     *stats = recover->stats;
     stats->records += now.records;
-    stats->permille = cores == 0 ? 1000 : (uint32_t)((recover->core * UINT64_C(1000) + share) / cores);
+    stats->permille =
+        cores == 0 ? 1000 : (uint32_t)((recover->core * UINT64_C(1000) + share) / cores);
 }
 
 /* ---- Volumes ---- */
