@@ -126,7 +126,7 @@ static int hex_digit(char digit)
 
 static void take_directory_id(struct text *text, struct manifest *manifest)
 {
-    char value[LINE_BYTES_MAX];
+    char value[LINE_BYTES_MAX] = "";
 
     take_line(text, "directory", value);
     if (strlen(value) != (size_t)SCHEMA_DIRECTORY_ID_BYTES * 2) {

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+/* The names are those of functions. NOLINTBEGIN(readability-identifier-naming) */
+
 #define volume_close        mapped_volume_close
 #define volume_write_begin  mapped_volume_write_begin
 #define volume_put          mapped_volume_put
@@ -25,3 +27,4 @@
 #define volume_prev         mapped_volume_prev
 #define volume_text         mapped_volume_text
 #define volume_reader_text  mapped_volume_reader_text
+/* NOLINTEND(readability-identifier-naming) */

@@ -274,7 +274,6 @@ static void any_order_of_blocks_and_receives_loses_nothing(void **state)
             n = n < world->stream_bytes - at ? n : world->stream_bytes - at;
             if (wakes || (taker.blocked && received_while_blocked)) {
                 taker.blocked = false;
-                received_while_blocked = false;
                 n = random_below(&random, 2) == 0 ? 0 : n;
             }
             taker.block = random_below(&random, 3) == 0 ? 1 + random_below(&random, 3) : 0;

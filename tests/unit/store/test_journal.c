@@ -353,7 +353,7 @@ static void a_segment_used_again_no_longer_gives_its_old_records(void **state)
     (void)state;
     struct memory_disk disk;
     struct journal *journal = open_journal();
-    struct appended first;
+    struct appended first = { 0 };
     struct appended other;
     struct journal_span spans[SEGMENT_COUNT];
     struct journal_flush flush;
