@@ -403,6 +403,7 @@ uint32_t journal_used_permille(const struct journal *journal)
             used += segment->end_lsn - segment->first_lsn;
         }
     }
+    HF_ASSERT(segment_bytes != 0 && journal->config.segment_count != 0);
     return (uint32_t)(used * 1000 / (segment_bytes * journal->config.segment_count));
 }
 

@@ -45,6 +45,7 @@ bool storage_ahead_open(struct storage *storage, struct hf_error *error)
 {
     const uint16_t count = storage->options.volume_count;
 
+    /* An array of pointers. NOLINTNEXTLINE(bugprone-sizeof-expression) */
     storage->ahead.readers = calloc(count, sizeof *storage->ahead.readers);
     if (storage->ahead.readers == NULL) {
         hf_error_set(error, EX_OSERR, 0, "storage: no memory");
