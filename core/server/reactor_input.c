@@ -299,8 +299,7 @@ static void on_received(struct reactor *reactor, uint32_t slot, struct conn *con
 
     stat_add(&reactor->stats.bytes_received, byte_count);
     if (conn->state <= CONN_LIVE) {
-        timers_set(&reactor->timers, slot,
-                   reactor->now_ns + reactor->config->keepalive_s * CLOCK_NS_PER_S * 2);
+        reactor_expect_input(reactor, slot);
         if (within_rates(reactor, conn, byte_count)) {
             if (hold_received(reactor, slot, conn, buffers, buffer, byte_count)) {
                 return;

@@ -153,6 +153,8 @@ void reactor_grant(struct reactor *reactor, const struct mail *ask);
 void reactor_ungrant(struct reactor *reactor, uint32_t slot, uint32_t generation);
 void reactor_adopt(struct reactor *reactor, const struct mail *mail);
 void reactor_begin_session(struct reactor *reactor, uint32_t slot);
+/* A client that is silent for twice keepalive_s from now on is closed: IDLE. */
+void reactor_expect_input(struct reactor *reactor, uint32_t slot);
 /* Orderly: what is queued, then ERROR (code != CODE_OK), then close_notify, then the end. */
 void reactor_end(struct reactor *reactor, uint32_t slot, enum code code);
 /* The engine has forgotten it (EFFECT_CLOSE). */

@@ -159,6 +159,12 @@ static uint32_t login_expiry_s(struct reactor *reactor, const struct conn_frozen
     return reactor->now_s + (uint32_t)life_s;
 }
 
+void reactor_expect_input(struct reactor *reactor, uint32_t slot)
+{
+    timers_set(&reactor->timers, slot,
+               reactor->now_ns + reactor->config->keepalive_s * CLOCK_NS_PER_S * 2);
+}
+
 /* The engine took HELLO: what came behind it follows. */
 static void go_live(struct reactor *reactor, uint32_t slot, struct conn *conn)
 {
@@ -167,8 +173,7 @@ static void go_live(struct reactor *reactor, uint32_t slot, struct conn *conn)
     uint8_t *cipher = plain + frozen->plain_bytes;
 
     conn->state = CONN_LIVE;
-    timers_set(&reactor->timers, slot,
-               reactor->now_ns + reactor->config->keepalive_s * CLOCK_NS_PER_S * 2);
+    reactor_expect_input(reactor, slot);
     if (link_keep_plain(&reactor->pools, &conn->link, plain, frozen->plain_bytes)) {
         reactor_work_input(reactor, slot, cipher, frozen->cipher_bytes);
     } else {
