@@ -8,11 +8,11 @@ bool cell_pools_open(struct cell_pools *cells, const struct cell_pools_config *c
                                   .users_full_at = UINT64_MAX,
                                   .devices_full_at = UINT64_MAX,
                                   .heads_full_at = UINT64_MAX,
-                                  .chunks_full_at = UINT64_MAX };
+                                  .outcomes_full_at = UINT64_MAX };
     return pool_open(&cells->users, config->users_max, sizeof(struct user_cell)) &&
            pool_open(&cells->devices, config->devices_max, sizeof(struct device_cell)) &&
            pool_open(&cells->heads, config->heads_max, sizeof(struct head_cell)) &&
-           pool_open(&cells->chunks, config->chunks_max, sizeof(struct outcome_chunk)) &&
+           pool_open(&cells->outcomes, config->outcomes_max, sizeof(struct kept_outcome)) &&
            table_open(&cells->users_by_id, config->users_max) &&
            table_open(&cells->heads_by_key, config->heads_max);
 }
@@ -22,7 +22,7 @@ void cell_pools_close(struct cell_pools *cells)
     pool_close(&cells->users);
     pool_close(&cells->devices);
     pool_close(&cells->heads);
-    pool_close(&cells->chunks);
+    pool_close(&cells->outcomes);
     table_close(&cells->users_by_id);
     table_close(&cells->heads_by_key);
 }
@@ -72,17 +72,28 @@ uint32_t head_find(struct cell_pools *cells, struct user_id user,
     return SLOT_NONE;
 }
 
-static void drop_chunks(struct cell_pools *cells, struct device_cell *device)
+static struct kept_outcome *outcome_get(const struct cell_pools *cells, uint32_t slot)
 {
-    while (device->chunk != SLOT_NONE) {
-        const struct outcome_chunk *chunk = pool_get(&cells->chunks, device->chunk);
-        const uint32_t next = chunk->next;
+    return pool_get(&cells->outcomes, slot);
+}
 
-        pool_give(&cells->chunks, device->chunk);
-        device->chunk = next;
+/* The newest so many are in memory. */
+static uint32_t outcomes_kept(const struct cell_pools *cells, const struct device_cell *device)
+{
+    return device->newest != SLOT_NONE ? outcome_get(cells, device->newest)->kept : 0;
+}
+
+static void drop_outcomes(struct cell_pools *cells, struct device_cell *device)
+{
+    uint32_t slot = device->newest;
+
+    for (uint32_t left = outcomes_kept(cells, device); left > 0; left--) {
+        const uint32_t next = outcome_get(cells, slot)->next;
+
+        pool_give(&cells->outcomes, slot);
+        slot = next;
     }
-    device->chunk_count = 0;
-    device->kept = 0;
+    device->newest = SLOT_NONE;
 }
 
 void user_drop(struct cell_pools *cells, uint32_t slot)
@@ -94,7 +105,7 @@ void user_drop(struct cell_pools *cells, uint32_t slot)
         struct device_cell *device = device_get(cells, user->devices);
         const uint32_t next = device->next;
 
-        drop_chunks(cells, device);
+        drop_outcomes(cells, device);
         pool_give(&cells->devices, user->devices);
         user->devices = next;
     }
@@ -175,12 +186,12 @@ static bool evict_head(struct cell_pools *cells)
 }
 
 /* Outcomes whose user is in the volumes can be loaded again when a repeat asks for them. */
-static bool evict_chunks(struct cell_pools *cells)
+static bool evict_outcomes(struct cell_pools *cells)
 {
     for (uint64_t left = cells->devices.fresh; left > 0; left--) {
         struct device_cell *device = device_get(cells, pool_turn(&cells->devices));
 
-        if (device->user == SLOT_NONE || device->chunk == SLOT_NONE) {
+        if (device->user == SLOT_NONE || device->newest == SLOT_NONE) {
             continue;
         }
         const uint64_t ticket = user_get(cells, device->user)->ticket;
@@ -189,7 +200,7 @@ static bool evict_chunks(struct cell_pools *cells)
         if (ticket > cells->evictable_ticket) {
             continue;
         }
-        drop_chunks(cells, device);
+        drop_outcomes(cells, device);
         return true;
     }
     return false;
@@ -307,17 +318,17 @@ static uint16_t fingerprint_of(const uint8_t nonce[NONCE_BYTES])
     return (uint16_t)id_mix(load_be64(nonce) ^ id_mix(load_be64(nonce + 8)));
 }
 
+/* Of the last counter but `older`. */
 static const struct kept_outcome *kept_at(const struct cell_pools *cells,
-                                          const struct device_cell *device, uint64_t counter)
+                                          const struct device_cell *device, uint32_t older)
 {
-    uint32_t slot = device->chunk;
+    const struct kept_outcome *kept = outcome_get(cells, device->newest);
 
-    for (uint64_t i = device->last_counter / OUTCOMES_PER_CHUNK; i > counter / OUTCOMES_PER_CHUNK;
-         i--) {
-        slot = ((const struct outcome_chunk *)pool_get(&cells->chunks, slot))->next;
+    /* The newest is the last that the ring comes to. */
+    for (uint32_t left = kept->kept - older; left > 0; left--) {
+        kept = outcome_get(cells, kept->next);
     }
-    return &((const struct outcome_chunk *)pool_get(&cells->chunks, slot))
-                ->outcomes[counter % OUTCOMES_PER_CHUNK];
+    return kept;
 }
 
 enum outcome_found outcome_find(const struct cell_pools *cells, const struct device_cell *device,
@@ -325,19 +336,18 @@ enum outcome_found outcome_find(const struct cell_pools *cells, const struct dev
 {
     const uint16_t fingerprint = fingerprint_of(nonce->bytes);
     const uint64_t last = device->last_counter;
+    const uint32_t in_memory = outcomes_kept(cells, device);
     enum outcome_found found = OUTCOME_NONE;
 
     for (uint32_t i = 0; i < OUTCOMES_KEPT && i < last; i++) {
-        const uint64_t counter = last - i;
-
-        if (device->fingerprints[counter % OUTCOMES_KEPT] != fingerprint) {
+        if (device->fingerprints[(last - i) % OUTCOMES_KEPT] != fingerprint) {
             continue;
         }
-        if (i >= device->kept) {
+        if (i >= in_memory) {
             found = OUTCOME_UNLOADED;
             continue;
         }
-        const struct kept_outcome *kept = kept_at(cells, device, counter);
+        const struct kept_outcome *kept = kept_at(cells, device, i);
 
         if (memcmp(kept->nonce, nonce->bytes, NONCE_BYTES) == 0) {
             *outcome = kept;
@@ -347,94 +357,81 @@ enum outcome_found outcome_find(const struct cell_pools *cells, const struct dev
     return found;
 }
 
-static uint32_t take_chunk(struct cell_pools *cells)
+static uint32_t take_outcome(struct cell_pools *cells)
 {
-    uint32_t slot = pool_take(&cells->chunks);
+    uint32_t slot = pool_take(&cells->outcomes);
 
-    if (slot == SLOT_NONE && cells->chunks_full_at != cells->evictable_ticket) {
-        if (evict_chunks(cells)) {
-            slot = pool_take(&cells->chunks);
+    if (slot == SLOT_NONE && cells->outcomes_full_at != cells->evictable_ticket) {
+        if (evict_outcomes(cells)) {
+            slot = pool_take(&cells->outcomes);
         } else {
-            cells->chunks_full_at = cells->evictable_ticket;
+            cells->outcomes_full_at = cells->evictable_ticket;
         }
     }
     return slot;
 }
 
-/* Whether the counter after the last begins a chunk, or finds none of its own. */
-static bool needs_chunk(const struct device_cell *device)
-{
-    return device->chunk == SLOT_NONE || (device->last_counter + 1) % OUTCOMES_PER_CHUNK == 0;
-}
-
-/* 32 outcomes touch nine chunks at most; a tenth holds none of them. */
-#define CHUNKS_PER_DEVICE_MAX (OUTCOMES_KEPT / OUTCOMES_PER_CHUNK + 1)
-
 bool outcome_reserve(struct cell_pools *cells, struct device_cell *device)
 {
-    if (!needs_chunk(device)) {
-        return true;
-    }
-    if (device->chunk != SLOT_NONE &&
+    if (device->newest != SLOT_NONE &&
         user_get(cells, device->user)->ticket <= cells->evictable_ticket) {
-        drop_chunks(cells, device);
+        drop_outcomes(cells, device);
     }
-    if (device->chunk_count == CHUNKS_PER_DEVICE_MAX ||
-        cells->chunks.count < cells->chunks.cell_max) {
+    if (outcomes_kept(cells, device) == OUTCOMES_KEPT ||
+        cells->outcomes.count < cells->outcomes.cell_max) {
         return true;
     }
-    const uint32_t slot = take_chunk(cells);
+    const uint32_t slot = take_outcome(cells);
 
     if (slot == SLOT_NONE) {
         return false;
     }
-    pool_give(&cells->chunks, slot);
+    pool_give(&cells->outcomes, slot);
     return true;
 }
 
-/* The oldest chunk of a full list, which becomes free. */
-static void drop_oldest_chunk(struct cell_pools *cells, struct device_cell *device)
+static void set_outcome(struct kept_outcome *kept, const uint8_t nonce[NONCE_BYTES], uint64_t id,
+                        uint64_t seq_or_code)
 {
-    uint32_t *link = &device->chunk;
-    struct outcome_chunk *chunk = pool_get(&cells->chunks, *link);
+    memcpy(kept->nonce, nonce, NONCE_BYTES);
+    kept->id = id;
+    kept->seq = seq_or_code;
+}
 
-    while (chunk->next != SLOT_NONE) {
-        link = &chunk->next;
-        chunk = pool_get(&cells->chunks, *link);
+/* A new cell between the newest, whose count it enters, and the oldest: it is either from now on. */
+static uint32_t insert_outcome(struct cell_pools *cells, struct device_cell *device)
+{
+    const uint32_t slot = take_outcome(cells);
+
+    HF_ASSERT(slot != SLOT_NONE); /* there was made room for it */
+    if (device->newest == SLOT_NONE) {
+        outcome_get(cells, slot)->next = slot;
+        device->newest = slot;
+    } else {
+        struct kept_outcome *newest = outcome_get(cells, device->newest);
+
+        outcome_get(cells, slot)->next = newest->next;
+        newest->next = slot;
     }
-    pool_give(&cells->chunks, *link);
-    *link = SLOT_NONE;
-    device->chunk_count--;
+    outcome_get(cells, device->newest)->kept++;
+    return slot;
 }
 
 void outcome_add(struct cell_pools *cells, struct device_cell *device, const struct nonce *nonce,
                  uint64_t id, uint64_t seq_or_code)
 {
-    const bool begins = needs_chunk(device);
     const uint64_t counter = device->last_counter + 1;
+    /* Of a full ring the oldest is overwritten. */
+    const uint32_t slot = outcomes_kept(cells, device) == OUTCOMES_KEPT
+                              ? outcome_get(cells, device->newest)->next
+                              : insert_outcome(cells, device);
+    struct kept_outcome *kept = outcome_get(cells, slot);
 
-    if (begins) {
-        if (device->chunk_count == CHUNKS_PER_DEVICE_MAX) {
-            drop_oldest_chunk(cells, device);
-        }
-        const uint32_t slot = take_chunk(cells);
-
-        HF_ASSERT(slot != SLOT_NONE); /* it was reserved */
-        ((struct outcome_chunk *)pool_get(&cells->chunks, slot))->next = device->chunk;
-        device->chunk = slot;
-        device->chunk_count++;
-    }
-    struct outcome_chunk *chunk = pool_get(&cells->chunks, device->chunk);
-    struct kept_outcome *kept = &chunk->outcomes[counter % OUTCOMES_PER_CHUNK];
-
-    memcpy(kept->nonce, nonce->bytes, NONCE_BYTES);
-    kept->id = id;
-    kept->seq = seq_or_code;
+    kept->kept = outcomes_kept(cells, device);
+    device->newest = slot;
+    set_outcome(kept, nonce->bytes, id, seq_or_code);
     device->last_counter = counter;
     device->fingerprints[counter % OUTCOMES_KEPT] = fingerprint_of(nonce->bytes);
-    if (device->kept < OUTCOMES_KEPT) {
-        device->kept++;
-    }
 }
 
 void outcomes_set_fingerprints(struct device_cell *device, const struct outcome *outcomes,
@@ -457,56 +454,25 @@ static const struct outcome *loaded_at(const struct outcome *outcomes, uint32_t 
     return NULL;
 }
 
-/* Where a counter's outcome goes, at the old end of what is there. */
-static struct kept_outcome *place_older(struct cell_pools *cells, struct device_cell *device,
-                                        uint64_t counter)
-{
-    const uint64_t first = device->last_counter / OUTCOMES_PER_CHUNK;
-    uint32_t *link = &device->chunk;
-    struct outcome_chunk *chunk = NULL;
-
-    for (uint64_t i = first; i + 1 > counter / OUTCOMES_PER_CHUNK; i--) {
-        if (*link == SLOT_NONE) {
-            const uint32_t slot = pool_take(&cells->chunks);
-
-            if (slot == SLOT_NONE) {
-                return NULL;
-            }
-            *link = slot;
-            device->chunk_count++;
-        }
-        chunk = pool_get(&cells->chunks, *link);
-        link = &chunk->next;
-        if (i == 0) {
-            break;
-        }
-    }
-    return &chunk->outcomes[counter % OUTCOMES_PER_CHUNK];
-}
-
 bool outcomes_reload(struct cell_pools *cells, struct device_cell *device,
                      const struct outcome *outcomes, uint32_t count)
 {
     /* All that can be needed is made free first: an eviction on the way could be of this device. */
-    while (cells->chunks.cell_max - cells->chunks.count < CHUNKS_PER_DEVICE_MAX) {
-        if (!evict_chunks(cells)) {
+    while (cells->outcomes.cell_max - cells->outcomes.count <
+           OUTCOMES_KEPT - outcomes_kept(cells, device)) {
+        if (!evict_outcomes(cells)) {
             return false;
         }
     }
-    while (device->kept < OUTCOMES_KEPT && device->kept < device->last_counter) {
-        const uint64_t counter = device->last_counter - device->kept;
-        const struct outcome *loaded = loaded_at(outcomes, count, counter);
+    for (uint32_t kept = outcomes_kept(cells, device);
+         kept < OUTCOMES_KEPT && kept < device->last_counter; kept++) {
+        const struct outcome *loaded = loaded_at(outcomes, count, device->last_counter - kept);
 
         if (loaded == NULL) {
             break; /* the store never knew it: older than what is kept there */
         }
-        struct kept_outcome *kept = place_older(cells, device, counter);
-
-        HF_ASSERT(kept != NULL);
-        memcpy(kept->nonce, loaded->nonce, NONCE_BYTES);
-        kept->id = loaded->id;
-        kept->seq = loaded->id != 0 ? loaded->seq : loaded->code;
-        device->kept++;
+        set_outcome(outcome_get(cells, insert_outcome(cells, device)), loaded->nonce, loaded->id,
+                    loaded->id != 0 ? loaded->seq : loaded->code);
     }
     return true;
 }

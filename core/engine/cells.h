@@ -55,28 +55,21 @@ struct device_cell {
     uint32_t user;
     uint32_t next;
     uint32_t session; /* the one inside the fence, or SLOT_NONE */
-    uint32_t chunk;   /* of the newest outcomes; older ones by chunk.next */
-    uint8_t kept;     /* the newest so many outcomes are in chunks */
-    uint8_t chunk_count;
+    uint32_t newest;  /* of a ring of the newest outcomes, SLOT_NONE when none are in memory */
     /* of the nonce of each of the last 32 counters, by counter mod 32 */
     uint16_t fingerprints[OUTCOMES_KEPT];
 };
-_Static_assert(sizeof(struct device_cell) == 120, "one per connected user: docs/capacity.md");
+_Static_assert(sizeof(struct device_cell) == 112, "one per connected user: docs/capacity.md");
 
-/* Counters 4 i ... 4 i + 3 of one device. */
-#define OUTCOMES_PER_CHUNK 4
-
+/* One of a device's ring, which has no gaps: each cell's counter is one above that before it. */
 struct kept_outcome {
+    uint32_t next; /* the next newer one; of the newest: the oldest */
+    uint32_t kept; /* of the newest: how many there are */
     uint8_t nonce[NONCE_BYTES];
     uint64_t id;  /* 0: refused */
     uint64_t seq; /* or the code */
 };
-
-struct outcome_chunk {
-    uint32_t next;
-    struct kept_outcome outcomes[OUTCOMES_PER_CHUNK];
-};
-_Static_assert(sizeof(struct outcome_chunk) == 136, "docs/capacity.md");
+_Static_assert(sizeof(struct kept_outcome) == 40, "docs/capacity.md");
 
 struct head_cell {
     uint64_t user;
@@ -104,13 +97,13 @@ struct cell_pools {
     uint64_t hash_seed;
     uint64_t evictable_ticket; /* changes up to here are in the volumes and told to all */
     /* The pool was searched in vain at that evictable ticket: don't until it rises. */
-    uint64_t users_full_at, devices_full_at, heads_full_at, chunks_full_at;
+    uint64_t users_full_at, devices_full_at, heads_full_at, outcomes_full_at;
     struct cell_pools_round users_round, heads_round, devices_round;
     bool wants_flush; /* most of a pool can't be evicted before */
     struct pool users;
     struct pool devices;
     struct pool heads;
-    struct pool chunks;
+    struct pool outcomes;
     struct table users_by_id;
     struct table heads_by_key;
 };
@@ -119,7 +112,7 @@ struct cell_pools_config {
     uint32_t users_max;
     uint32_t devices_max;
     uint32_t heads_max;
-    uint32_t chunks_max;
+    uint32_t outcomes_max;
     uint64_t hash_seed;
 };
 
@@ -133,7 +126,7 @@ static inline void cell_pools_search_again(struct cell_pools *cells)
     cells->users_full_at = UINT64_MAX;
     cells->devices_full_at = UINT64_MAX;
     cells->heads_full_at = UINT64_MAX;
-    cells->chunks_full_at = UINT64_MAX;
+    cells->outcomes_full_at = UINT64_MAX;
 }
 
 static inline struct user_cell *user_get(const struct cell_pools *cells, uint32_t slot)
@@ -185,8 +178,8 @@ enum outcome_found outcome_find(const struct cell_pools *cells, const struct dev
 
 /*
  * Of the counter after the device's last, which becomes the last. outcome_reserve() makes sure of
- * a place before a number is given; false: there is none. Where a new chunk is begun and the older
- * ones are in the volumes, those go: so what is kept is what isn't flushed, and little more.
+ * a place before a number is given; false: there is none. Where the older ones are in the volumes,
+ * they go: so what is kept is what isn't flushed, and little more.
  */
 bool outcome_reserve(struct cell_pools *cells, struct device_cell *device)
     __attribute__((warn_unused_result));
@@ -196,7 +189,7 @@ void outcome_add(struct cell_pools *cells, struct device_cell *device, const str
 /* What the volume says of the last 32, into a cell that has none yet. */
 void outcomes_set_fingerprints(struct device_cell *device, const struct outcome *outcomes,
                                uint32_t count);
-/* Puts the older outcomes of a volume's row below those that are in memory. False: no chunks. */
+/* Puts the older outcomes of a volume's row below those that are in memory. False: no room. */
 bool outcomes_reload(struct cell_pools *cells, struct device_cell *device,
                      const struct outcome *outcomes, uint32_t count)
     __attribute__((warn_unused_result));

@@ -15,7 +15,7 @@ static bool pools_open(struct engine *engine, const struct engine_config *config
     const struct cell_pools_config cells = { .users_max = config->users_max,
                                              .devices_max = config->devices_max,
                                              .heads_max = config->heads_max,
-                                             .chunks_max = config->outcome_chunks,
+                                             .outcomes_max = config->outcomes_max,
                                              .hash_seed = config->hash_seed };
     const uint32_t requests_max = config->loads_max;
 
@@ -40,7 +40,7 @@ struct engine *engine_open(const struct engine_config *config, struct hf_error *
 
     HF_ASSERT(config->window_bytes_max >= WINDOW_BYTES_MIN && config->term > 0);
     HF_ASSERT(config->effect_bytes >= (size_t)256 * 1024 && config->pending_max >= 256);
-    HF_ASSERT(config->outcome_chunks >= 16 && config->out_quota > 0);
+    HF_ASSERT(config->outcomes_max >= 64 && config->out_quota > 0);
     if (engine == NULL) {
         hf_error_set(error, ENGINE_EXIT_NO_MEMORY, 0, "engine: no memory");
         return NULL;

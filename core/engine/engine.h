@@ -31,8 +31,8 @@ struct engine;
 struct engine_config {
     uint32_t users_max; /* user cells: connected users and some */
     uint32_t devices_max;
-    uint32_t heads_max;      /* conversation heads kept in memory */
-    uint32_t outcome_chunks; /* of 4 outcomes each, for all devices together */
+    uint32_t heads_max;    /* conversation heads kept in memory */
+    uint32_t outcomes_max; /* outcomes of SENDs kept in memory, of all devices together; >= 64 */
     uint32_t sessions_max;
     uint32_t pending_max; /* outputs that wait for durability */
     uint32_t outs_max;   /* stream records of this core that haven't ended; a start may find more */

@@ -70,7 +70,7 @@ static struct engine *open_engine(const struct reactor_options *options, uint32_
         .users_max = share + share / 4 + 4096,
         .devices_max = share + share / 2 + 8192,
         .heads_max = 65536,
-        .outcome_chunks = 65536,
+        .outcomes_max = 65536,
         .sessions_max = share,
         .pending_max = 65536,
         .outs_max = 65536,

@@ -52,7 +52,7 @@ static void open_engine(struct host *host, struct core *core)
         .users_max = options->users_max,
         .devices_max = options->devices_max,
         .heads_max = options->heads_max,
-        .outcome_chunks = options->outcome_chunks,
+        .outcomes_max = options->outcomes_max,
         .sessions_max = SESSIONS_MAX,
         .pending_max = options->pending_max,
         .outs_max = options->outs_max > outs ? options->outs_max : outs,

@@ -37,7 +37,7 @@ static void draw_server(struct sim_options *options, struct prng *prng)
     options->devices_max = options->users * 2 + options->third_devices;
     options->devices_max += tiny ? between(prng, 0, 4) : 64;
     options->heads_max = 2 * options->users + (tiny ? between(prng, 2, 8) : 100);
-    options->outcome_chunks = tiny ? between(prng, 27, 60) : 9 * options->devices_max;
+    options->outcomes_max = tiny ? between(prng, 64, 140) : 32 * options->devices_max;
     options->pending_max = tiny ? between(prng, 256, 300) : 1024;
     options->outs_max = tiny ? between(prng, 16, 64) : 512;
     options->out_quota = between(prng, 8, 64);
@@ -88,7 +88,7 @@ void options_print(const struct sim_options *o, FILE *to)
         "%u, window %u, retention %llu, unknown users %s\n",
         (unsigned long long)o->seed, (unsigned long long)o->events, o->cores, o->cores_max,
         o->volumes, o->segments, o->segment_bytes / 1024, o->recent_bytes / 1024, o->users_max,
-        o->devices_max, o->heads_max, o->outcome_chunks, o->pending_max, o->outs_max, o->out_quota,
+        o->devices_max, o->heads_max, o->outcomes_max, o->pending_max, o->outs_max, o->out_quota,
         o->links_max, o->loads_max, o->window_bytes_max, (unsigned long long)o->retention_count,
         o->accept_unknown_users ? "accepted" : "refused");
     (void)fprintf(

@@ -25,7 +25,7 @@ struct sim_options {
     uint32_t users_max;
     uint32_t devices_max;
     uint32_t heads_max;
-    uint32_t outcome_chunks;
+    uint32_t outcomes_max;
     uint32_t pending_max;
     uint32_t outs_max;
     uint32_t out_quota;

@@ -55,7 +55,7 @@ static void small_pools(struct engine_config *config)
     config->users_max = 12;
     config->devices_max = 20;
     config->heads_max = 24;
-    config->outcome_chunks = 40;
+    config->outcomes_max = 100;
     config->loads_max = 3;
     config->links_max = 24;
     config->recent_bytes = 65536;

@@ -338,9 +338,9 @@ static void send_to_an_unreadable_head_is_refused_for_now(void **state)
     world_close(&pair.world);
 }
 
-static void few_chunks(struct engine_config *config)
+static void few_outcomes(struct engine_config *config)
 {
-    config->outcome_chunks = 16;
+    config->outcomes_max = 64;
     config->pending_max = 1024;
 }
 
@@ -350,7 +350,7 @@ static void repeat_is_known_after_its_outcome_was_evicted(void **state)
     static struct pair pair;
     struct message_accepted first = { 0 };
     (void)state;
-    open_pair(&pair, few_chunks);
+    open_pair(&pair, few_outcomes);
     for (uint64_t i = 1; i <= 6; i++) {
         const struct message_accepted accepted = send_accepted(&pair, i, 10 + i);
 
@@ -383,7 +383,7 @@ static void repeat_whose_outcome_cant_be_read_ends_the_connection(void **state)
 {
     static struct pair pair;
     (void)state;
-    open_pair(&pair, few_chunks);
+    open_pair(&pair, few_outcomes);
     for (uint64_t i = 1; i <= 6; i++) {
         send_accepted(&pair, i, 10 + i);
         host_flush(pair.host);
@@ -408,19 +408,115 @@ static void send_is_refused_when_no_outcome_can_be_kept(void **state)
     static struct pair pair;
     uint32_t refused = 0;
     (void)state;
-    open_pair(&pair, few_chunks);
-    for (uint32_t i = 0; i < 20; i++) {
+    open_pair(&pair, few_outcomes);
+    for (uint32_t i = 0; i < 4; i++) {
         struct host_conn *conn = host_connect(pair.host, (struct user_id){ 100 + i }, 1, nothing);
 
-        client_send(conn, 1, 1, 100 + i, "note");
-        world_settle(&pair.world);
-        const struct frame_view view = client_next(conn);
-        refused += view.type == FRAME_TYPE_REJECTED;
+        for (uint64_t counter = 1; counter <= 17; counter++) {
+            client_send(conn, counter, counter, 100 + i, "note");
+            world_settle(&pair.world);
+            const struct frame_view view = client_next(conn);
+            refused += view.type == FRAME_TYPE_REJECTED;
+        }
     }
     assert_int_equal(refused, 4);
     assert_true(pair.host->want_flush > 0);
     host_flush(pair.host);
     send_accepted(&pair, 1, 11);
+    world_close(&pair.world);
+}
+
+/* A repeat of each of these, by counters that tell nothing, gets what the first got. */
+static void expect_known(struct pair *pair, const struct message_accepted *first, uint64_t from,
+                         uint64_t to)
+{
+    for (uint64_t i = from; i <= to; i++) {
+        client_send(pair->a, i % 2 == 0 ? i : to + 1, 100 + i, B, "text");
+        world_settle(&pair->world);
+
+        const struct message_accepted again = client_accepted(pair->a);
+
+        assert_int_equal(again.id.value, first[i].id.value);
+        assert_int_equal(again.seq, first[i].seq);
+    }
+}
+
+static uint64_t loads_of(const struct pair *pair)
+{
+    struct engine_stats stats;
+
+    engine_get_stats(pair->host->engine, &stats);
+    return stats.loads;
+}
+
+static void each_of_the_last_outcomes_is_known_and_none_older(void **state)
+{
+    static struct pair pair;
+    struct message_accepted first[41];
+    (void)state;
+    open_pair(&pair, NULL);
+    for (uint64_t i = 1; i <= 40; i++) {
+        first[i] = send_accepted(&pair, i, 100 + i);
+    }
+    const uint64_t loads = loads_of(&pair);
+    expect_known(&pair, first, 9, 40);
+    assert_int_equal(loads_of(&pair), loads);
+    client_send(pair.a, 8, 108, B, "text");
+    world_settle(&pair.world);
+    assert_int_equal(client_error(pair.a).code, CODE_STALE);
+    world_close(&pair.world);
+}
+
+static void outcomes_are_read_back_below_those_in_memory(void **state)
+{
+    static struct pair pair;
+    struct message_accepted first[61];
+    (void)state;
+    open_pair(&pair, NULL);
+    for (uint64_t i = 1; i <= 8; i++) {
+        first[i] = send_accepted(&pair, i, 100 + i);
+        if (i == 5) {
+            host_flush(pair.host); /* the sixth takes the first five's places */
+        }
+    }
+    const uint64_t loads = loads_of(&pair);
+    expect_known(&pair, first, 6, 8);
+    assert_int_equal(loads_of(&pair), loads);
+    expect_known(&pair, first, 1, 8);
+    assert_int_equal(loads_of(&pair), loads + 1);
+    for (uint64_t i = 9; i <= 60; i++) {
+        first[i] = send_accepted(&pair, i, 100 + i);
+        expect_known(&pair, first, i > OUTCOMES_KEPT ? i - OUTCOMES_KEPT + 1 : 1, i);
+    }
+    assert_int_equal(loads_of(&pair), loads + 1);
+    world_close(&pair.world);
+}
+
+static void outcomes_that_others_took_the_places_of_are_known(void **state)
+{
+    static struct pair pair;
+    struct message_accepted first[33];
+    (void)state;
+    open_pair(&pair, few_outcomes);
+    for (uint64_t i = 1; i <= 32; i++) {
+        first[i] = send_accepted(&pair, i, 100 + i);
+    }
+    host_flush(pair.host);
+    const uint64_t loads = loads_of(&pair);
+    expect_known(&pair, first, 1, 32);
+    assert_int_equal(loads_of(&pair), loads);
+    struct host_conn *c = host_connect(pair.host, (struct user_id){ 7 }, 1, nothing);
+    for (uint64_t i = 1; i <= 32; i++) {
+        client_send(pair.b, i, 200 + i, B, "note");
+        world_settle(&pair.world);
+    }
+    client_send(c, 1, 300, 7, "note");
+    world_settle(&pair.world);
+    const uint64_t loads_then = loads_of(&pair);
+    host_flush(pair.host); /* or there's no room for A's */
+    client_skip(pair.b);
+    expect_known(&pair, first, 1, 32);
+    assert_int_equal(loads_of(&pair), loads_then + 1);
     world_close(&pair.world);
 }
 
@@ -472,6 +568,9 @@ int main(void)
         cmocka_unit_test(repeat_is_known_after_its_outcome_was_evicted),
         cmocka_unit_test(repeat_whose_outcome_cant_be_read_ends_the_connection),
         cmocka_unit_test(send_is_refused_when_no_outcome_can_be_kept),
+        cmocka_unit_test(each_of_the_last_outcomes_is_known_and_none_older),
+        cmocka_unit_test(outcomes_are_read_back_below_those_in_memory),
+        cmocka_unit_test(outcomes_that_others_took_the_places_of_are_known),
         cmocka_unit_test(outcomes_survive_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
