@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/base/error.h"
+#include "core/io/clock.h"
 
 /*
  * The process's CPUs, not those of the thread, which may be pinned already. Kernels with more than
@@ -71,6 +72,13 @@ void thread_set_background(int nice_increment)
     /* Of the thread: on Linux, nice belongs to it, whatever POSIX says. */
     errno = 0;
     (void)!nice(nice_increment);
+}
+
+void thread_rest(uint64_t ns)
+{
+    const struct timespec rest = { (time_t)(ns / CLOCK_NS_PER_S), (long)(ns % CLOCK_NS_PER_S) };
+
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
 }
 
 void thread_set_name(const char *name)

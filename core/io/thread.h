@@ -24,5 +24,8 @@ __attribute__((warn_unused_result)) bool thread_pin(uint32_t cpu, struct hf_erro
 /* SCHED_BATCH and nice: this thread (door, flusher) gives way to the reactors. */
 void thread_set_background(int nice_increment);
 
+/* Sleeps so long, or a little longer; a signal may cut it short. */
+void thread_rest(uint64_t ns);
+
 /* As shown by top and perf; cut at 15 bytes. */
 void thread_set_name(const char *name);

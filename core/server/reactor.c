@@ -322,6 +322,14 @@ static void turn(struct reactor *reactor)
     reactor_send_dirty(reactor);
     publish_stats(reactor);
 
+    const uint64_t pause_ns = storage_pause_ns(reactor->storage, clock_now_ns() - reactor->now_ns);
+
+    if (pause_ns != 0) {
+        ring_group_turn(&reactor->group, 0); /* what was prepared goes out first */
+        thread_rest(pause_ns);
+        return;
+    }
+
     const uint64_t wait_ns = sleep_ns(reactor);
 
     if (wait_ns == 0) {

@@ -9,6 +9,9 @@
 #include "core/io/clock.h"
 #include "core/io/ring_ops.h"
 
+#define REFUSE_PERMILLE       750
+#define ONLY_STREAMS_PERMILLE 900
+
 static bool open_loads(struct storage *storage)
 {
     storage->loads = calloc(STORAGE_LOADS_MAX, sizeof *storage->loads);
@@ -119,8 +122,31 @@ void storage_get_budget(const struct storage *storage, struct engine_budget *bud
     const uint32_t used = journal_used_permille(storage->journal);
 
     budget->append_bytes = journal_room(storage->journal);
-    budget->refuse_sends = used >= 750;
-    budget->only_streams = used >= 900;
+    budget->refuse_sends = used >= REFUSE_PERMILLE;
+    budget->only_streams = used >= ONLY_STREAMS_PERMILLE;
+}
+
+uint64_t storage_pause_for(uint64_t worked_ns, uint32_t used_permille, uint32_t from_permille)
+{
+    if (used_permille <= from_permille) {
+        return 0;
+    }
+    if (used_permille >= REFUSE_PERMILLE) {
+        return STORAGE_PAUSE_NS_MAX; /* nothing is accepted meanwhile anyway */
+    }
+    const uint64_t pause_ns =
+        worked_ns * (used_permille - from_permille) / (REFUSE_PERMILLE - used_permille);
+
+    return pause_ns < STORAGE_PAUSE_NS_MAX ? pause_ns : STORAGE_PAUSE_NS_MAX;
+}
+
+uint64_t storage_pause_ns(const struct storage *storage, uint64_t worked_ns)
+{
+    const uint32_t begun = (uint32_t)storage->options.config->flush_percent * 10;
+
+    return storage->flushing ? storage_pause_for(worked_ns, journal_used_permille(storage->journal),
+                                                 (begun + REFUSE_PERMILLE) / 2)
+                             : 0;
 }
 
 void storage_append(struct storage *storage, uint64_t ticket, const uint8_t *records,

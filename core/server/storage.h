@@ -30,6 +30,7 @@
 
 #define STORAGE_LOADS_MAX    64
 #define STORAGE_ANSWER_BYTES 32768
+#define STORAGE_PAUSE_NS_MAX UINT64_C(1000000)
 #define STORAGE_PLACES_MAX   264 /* what the engine walks to find a page */
 
 struct storage;
@@ -72,6 +73,16 @@ void storage_pump(struct storage *storage, struct ring *ring, uint64_t tag, uint
 /* That write's completion. True: *ticket and everything before it are durable. */
 bool storage_on_written(struct storage *storage, const struct ring_event *event, uint64_t *ticket)
     __attribute__((warn_unused_result));
+
+/*
+ * How long the reactor should rest after it worked so long: the flusher may share its CPU, and when
+ * new messages come faster than it can carry them off, they had better come slower than be refused.
+ * 0 unless the journal fills up while it is flushed; as long as the work itself half-way to the
+ * refusals.
+ */
+uint64_t storage_pause_ns(const struct storage *storage, uint64_t worked_ns);
+/* The same, of a journal that is so full and a mark from which to rest. */
+uint64_t storage_pause_for(uint64_t worked_ns, uint32_t used_permille, uint32_t from_permille);
 
 /* How long until storage_pump has something to do by itself. */
 uint64_t storage_wait_ns(const struct storage *storage, uint64_t now_ns);

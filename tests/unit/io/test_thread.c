@@ -63,12 +63,22 @@ static void clocks_give_their_units(void **state)
     assert_true(clock_unix_ms() < UINT64_C(1700000000000000)); /* not us */
 }
 
+static void rest_lasts_as_long_as_asked(void **state)
+{
+    (void)state;
+    const uint64_t before = clock_now_ns();
+
+    thread_rest(2 * CLOCK_NS_PER_MS);
+    assert_true(clock_now_ns() - before >= 2 * CLOCK_NS_PER_MS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pinned_thread_runs_on_its_cpu_only),
         cmocka_unit_test(pin_to_an_absent_cpu_is_refused),
         cmocka_unit_test(clocks_give_their_units),
+        cmocka_unit_test(rest_lasts_as_long_as_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
