@@ -1,6 +1,7 @@
 #include "core/server/door_internal.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -20,6 +21,8 @@
 #define REARM_NS          (100 * CLOCK_NS_PER_MS)
 #define TICKETS           1
 #define WORK_A_TURN       16 /* each may be a millisecond of public-key cryptography */
+#define TRIM_PEAK         32 /* handshakes at once that leave memory worth giving back */
+#define TRIM_CALM_NS      CLOCK_NS_PER_S
 #define ACCEPTED_AT_STEP  64 /* the low bits are the core's: no two sockets are of one instant */
 
 _Static_assert(POST_CORES_MAX <= ACCEPTED_AT_STEP, "else cores share an instant");
@@ -552,9 +555,36 @@ static void run_work(struct door *door)
     }
 }
 
+/*
+ * A handshake takes 42 KB. After a storm the heap keeps what hundreds of them had, since some block
+ * that lives on lies above it; so it is given back once they are few again for a while.
+ */
+static void give_back_memory(struct door *door)
+{
+    if (door->busy > door->busy_peak) {
+        door->busy_peak = door->busy;
+    }
+    if (door->busy_peak < TRIM_PEAK || door->busy > door->busy_peak / 8) {
+        door->calm_at_ns = 0;
+        return;
+    }
+    if (door->calm_at_ns == 0) {
+        door->calm_at_ns = door->now_ns;
+    }
+    if (door->now_ns - door->calm_at_ns >= TRIM_CALM_NS) {
+        (void)malloc_trim(0);
+        door->busy_peak = door->busy;
+        door->calm_at_ns = 0;
+    }
+}
+
 static uint64_t sleep_ns(const struct door *door)
 {
     uint64_t wait_ns = timers_wait_ns(&door->timers, door->now_ns);
+
+    if (door->calm_at_ns != 0 && wait_ns > TRIM_CALM_NS) {
+        wait_ns = TRIM_CALM_NS;
+    }
 
     if (door->work.count != 0 || door->stopping) {
         return 0;
@@ -587,6 +617,7 @@ static void turn(struct door *door)
     run_work(door);
     admit_waiting(door);
     steer_listeners(door);
+    give_back_memory(door);
     stat_set(&door->stats.waiting, door->waiting_count);
     stat_set(&door->stats.in_progress, door->busy);
 

@@ -29,12 +29,13 @@
 #define DOOR_BUFFER_GROUP 1
 
 /*
- *   WAITING --a place is free--> SHAKING --done--> HELLO --token is good--> ASKED --granted-->
- * PASSING |                |                        |                   | alert or nothing  v ERROR
- * v                  ERROR v  descriptor sent  v SAYING <-----------+------------------------+ LENT
- *                                   | sent                                    home has all of it  |
- *                                   v                                                             |
- *                               LINGERING --peer's end, or 1 s--> CLOSING --closed--> (free) <----+
+ *   WAITING --> SHAKING --> HELLO --> ASKED --> PASSING --> LENT --> (free)
+ *                  |          |         |
+ *                  +----------+---------+--> SAYING --> LINGERING --> CLOSING --> (free)
+ *
+ * WAITING until there is a place; ASKED once the token was good, PASSING once the home has granted
+ * a slot, LENT when the descriptor has gone, until the home has all of it. SAYING an alert or an
+ * ERROR, then LINGERING until the peer's end, for a second at most.
  *
  * At most one operation is in flight for a connection: a receive, a send, a pass or a close. So
  * nothing has to be cancelled before the descriptor goes to another ring.
@@ -136,6 +137,8 @@ struct door {
     const uint8_t *core_of_volume;
     uint16_t volume_count;
     uint32_t index;
+    uint32_t busy_peak;   /* handshakes at once since memory was last given back */
+    uint64_t calm_at_ns;  /* since when few of them are left; 0: they aren't few */
     uint64_t address_max; /* connections of one address; 0: no bound */
 
     struct ring ring;
