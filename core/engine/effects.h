@@ -20,7 +20,11 @@
 #include "proto/message.h"
 #include "store/record.h"
 
-/* A connection as the runtime names it; a reused slot has another generation. */
+/*
+ * A connection as the runtime names it. Its slot is below engine_config's sessions_max, and used
+ * again only when the engine has forgotten it (EFFECT_CLOSE, engine_on_closed); with another
+ * generation, by which what comes late is told.
+ */
 struct conn_ref {
     uint32_t slot;
     uint32_t generation;

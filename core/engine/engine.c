@@ -23,8 +23,8 @@ static bool pools_open(struct engine *engine, const struct engine_config *config
            pendings_open(&engine->pendings, config->pending_max) &&
            recent_open(&engine->recent, config->recent_bytes) &&
            cell_pools_open(&engine->cells, &cells) &&
-           pool_open(&engine->sessions, config->sessions_max, sizeof(struct session)) &&
-           table_open(&engine->sessions_by_conn, config->sessions_max) &&
+           (engine->sessions =
+                calloc((size_t)config->sessions_max + 1, sizeof *engine->sessions)) != NULL &&
            ready_open(&engine->ready_sessions, config->sessions_max) &&
            ready_open(&engine->stalled_pushes, config->sessions_max) &&
            pool_open(&engine->loads, config->loads_max, sizeof(struct load_cell)) &&
@@ -41,6 +41,7 @@ struct engine *engine_open(const struct engine_config *config, struct hf_error *
     HF_ASSERT(config->window_bytes_max >= WINDOW_BYTES_MIN && config->term > 0);
     HF_ASSERT(config->effect_bytes >= (size_t)256 * 1024 && config->pending_max >= 256);
     HF_ASSERT(config->outcomes_max >= 64 && config->out_quota > 0);
+    HF_ASSERT(config->sessions_max > 0 && config->sessions_max < UINT32_MAX);
     if (engine == NULL) {
         hf_error_set(error, ENGINE_EXIT_NO_MEMORY, 0, "engine: no memory");
         return NULL;
@@ -60,8 +61,7 @@ void engine_close(struct engine *engine)
     pendings_close(&engine->pendings);
     recent_close(&engine->recent);
     cell_pools_close(&engine->cells);
-    pool_close(&engine->sessions);
-    table_close(&engine->sessions_by_conn);
+    free(engine->sessions);
     ready_close(&engine->ready_sessions);
     ready_close(&engine->stalled_pushes);
     pool_close(&engine->loads);
@@ -295,8 +295,7 @@ static void release_message(struct engine *engine, const struct pending *item)
 {
     struct session *session = session_get(engine, item->slot);
 
-    if (session->state != SESSION_FREE && session->conn.slot == item->conn.slot &&
-        session->conn.generation == item->conn.generation) {
+    if (session->state != SESSION_FREE && session->generation == item->generation) {
         HF_ASSERT(session->sends_outstanding > 0);
         session->sends_outstanding--;
         send_answer(engine, item->slot, item->counter, item->id, item->seq_a, item->code);
@@ -314,8 +313,7 @@ static void release_about_session(struct engine *engine, const struct pending *i
 {
     const struct session *session = session_get(engine, item->slot);
 
-    if (session->state == SESSION_FREE || session->conn.slot != item->conn.slot ||
-        session->conn.generation != item->conn.generation) {
+    if (session->state == SESSION_FREE || session->generation != item->generation) {
         return;
     }
     if (item->kind == PENDING_WELCOME) {
@@ -378,7 +376,8 @@ static bool run_pendings(struct engine *engine)
 static void run_session(struct engine *engine, uint32_t slot, uint8_t flags)
 {
     if ((flags & SESSION_READY_UNBLOCK) != 0) {
-        emit_add(&engine->emit, EFFECT_UNBLOCK)->conn = session_get(engine, slot)->conn;
+        emit_add(&engine->emit, EFFECT_UNBLOCK)->conn =
+            session_conn(engine, session_get(engine, slot));
     }
     if ((flags & SESSION_READY_PUSH) != 0) {
         timeline_push(engine, slot);
@@ -482,7 +481,7 @@ void engine_get_stats(const struct engine *engine, struct engine_stats *stats)
     stats->users = engine->cells.users.count;
     stats->devices = engine->cells.devices.count;
     stats->heads = engine->cells.heads.count;
-    stats->sessions = engine->sessions.count;
+    stats->sessions = engine->session_count;
     stats->outs = engine->outbox.outs.count;
     stats->pending = engine->pendings.count;
 }

@@ -33,8 +33,8 @@ struct engine_config {
     uint32_t devices_max;
     uint32_t heads_max;    /* conversation heads kept in memory */
     uint32_t outcomes_max; /* outcomes of SENDs kept in memory, of all devices together; >= 64 */
-    uint32_t sessions_max;
-    uint32_t pending_max; /* outputs that wait for durability */
+    uint32_t sessions_max; /* above the slot of any connection: the runtime's promise */
+    uint32_t pending_max;  /* outputs that wait for durability */
     uint32_t outs_max;   /* stream records of this core that haven't ended; a start may find more */
     uint32_t links_max;  /* pairs of partitions with such records; and as many towards this core */
     uint32_t loads_max;  /* loads under way */

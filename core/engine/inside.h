@@ -50,8 +50,8 @@ struct engine {
     struct recent recent;
     struct cell_pools cells;
 
-    struct pool sessions;
-    struct table sessions_by_conn;
+    struct session *sessions; /* that of a connection is at its slot + 1: 0 is SLOT_NONE */
+    uint32_t session_count;
     struct ready ready_sessions;
     struct pool loads;
     struct wait_list stalled; /* connections that wait for a place in a pool */
@@ -69,7 +69,15 @@ struct engine {
 
 static inline struct session *session_get(const struct engine *engine, uint32_t slot)
 {
-    return pool_get(&engine->sessions, slot);
+    HF_ASSERT_SLOW(slot != SLOT_NONE && slot <= engine->config.sessions_max);
+    return &engine->sessions[slot];
+}
+
+static inline struct conn_ref session_conn(const struct engine *engine,
+                                           const struct session *session)
+{
+    return (struct conn_ref){ .slot = (uint32_t)(session - engine->sessions) - 1,
+                              .generation = session->generation };
 }
 
 static inline struct load_cell *load_get(const struct engine *engine, uint32_t slot)

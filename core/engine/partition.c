@@ -92,7 +92,7 @@ void engine_on_partition_close(struct engine *engine, struct partition_id partit
     void_pendings(engine, partition);
     /* No cursor is written any more: what is appended now might not be seen by the next home. */
     engine->budget.only_streams = true;
-    for (uint32_t slot = 1; slot <= engine->sessions.fresh; slot++) {
+    for (uint32_t slot = 1; slot <= engine->config.sessions_max; slot++) {
         const struct session *session = session_get(engine, slot);
 
         if (session->state != SESSION_FREE && session->state != SESSION_HELLO &&

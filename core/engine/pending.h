@@ -33,16 +33,16 @@ enum pending_kind {
 struct pending {
     uint64_t ticket;
     uint8_t kind;
-    uint8_t result;       /* WELCOME: of enum hello_result */
-    uint16_t code;        /* ANSWER, ERROR; 0: accepted */
-    uint32_t slot;        /* of the session, link, inbound link or request */
-    struct conn_ref conn; /* of the session: another one may have its slot */
-    uint32_t user_a;      /* MESSAGE: the sender. ADVANCE: whose entries */
-    uint32_t user_b;      /* MESSAGE: the receiver, or SLOT_NONE */
-    uint64_t counter;     /* MESSAGE, ANSWER. ACK: the link's number. WELCOME: head */
-    uint64_t id;          /* MESSAGE, ANSWER. WELCOME: floor. ACK: the link's term */
-    uint64_t seq_a;       /* MESSAGE, ANSWER, ADVANCE. Of a refusal: expected. ACK: up to */
-    uint64_t seq_b;       /* MESSAGE */
+    uint8_t result;      /* WELCOME: of enum hello_result */
+    uint16_t code;       /* ANSWER, ERROR; 0: accepted */
+    uint32_t slot;       /* of the session, link, inbound link or request */
+    uint32_t generation; /* of the session's connection: another one may have its slot */
+    uint32_t user_a;     /* MESSAGE: the sender. ADVANCE: whose entries */
+    uint32_t user_b;     /* MESSAGE: the receiver, or SLOT_NONE */
+    uint64_t counter;    /* MESSAGE, ANSWER. ACK: the link's number. WELCOME: head */
+    uint64_t id;         /* MESSAGE, ANSWER. WELCOME: floor. ACK: the link's term */
+    uint64_t seq_a;      /* MESSAGE, ANSWER, ADVANCE. Of a refusal: expected. ACK: up to */
+    uint64_t seq_b;      /* MESSAGE */
 };
 _Static_assert(sizeof(struct pending) == 64, "a cache line");
 

@@ -56,7 +56,7 @@ static enum engine_result answer(struct engine *engine, uint32_t slot, uint64_t 
     struct pending *item = pendings_add(&engine->pendings, PENDING_ANSWER, ticket);
 
     item->slot = slot;
-    item->conn = session->conn;
+    item->generation = session->generation;
     item->code = (uint16_t)code;
     item->counter = counter;
     item->id = id;
@@ -225,7 +225,7 @@ static enum engine_result append_message(struct engine *engine, uint32_t slot,
     struct pending *item = pendings_add(&engine->pendings, PENDING_MESSAGE, ticket);
 
     item->slot = slot;
-    item->conn = session->conn;
+    item->generation = session->generation;
     item->code = CODE_OK;
     item->user_a = delivery->user;
     item->user_b = delivery->peer;

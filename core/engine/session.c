@@ -8,25 +8,18 @@
 /* What an answer of a call may need. */
 #define PENDING_CALL 4
 
-static uint32_t hash_of_conn(const struct engine *engine, struct conn_ref conn)
-{
-    return (uint32_t)id_mix(conn.slot ^ engine->config.hash_seed);
-}
-
 uint32_t session_find(const struct engine *engine, struct conn_ref conn)
 {
-    const uint32_t hash = hash_of_conn(engine, conn);
-    uint32_t at = hash;
-    uint32_t slot;
+    const uint32_t slot = conn.slot + 1;
 
-    while ((slot = table_next(&engine->sessions_by_conn, hash, &at)) != SLOT_NONE) {
-        const struct session *session = session_get(engine, slot);
+    HF_ASSERT(conn.slot < engine->config.sessions_max);
 
-        if (session->conn.slot == conn.slot) {
-            return session->conn.generation == conn.generation ? slot : SLOT_NONE;
-        }
+    const struct session *session = session_get(engine, slot);
+
+    if (session->state == SESSION_FREE || session->generation != conn.generation) {
+        return SLOT_NONE;
     }
-    return SLOT_NONE;
+    return slot;
 }
 
 void session_emit_frame(struct engine *engine, struct session *session, size_t byte_count)
@@ -34,7 +27,7 @@ void session_emit_frame(struct engine *engine, struct session *session, size_t b
     struct effect *effect = emit_add(&engine->emit, EFFECT_SEND);
 
     HF_ASSERT(byte_count > 0);
-    effect->conn = session->conn;
+    effect->conn = session_conn(engine, session);
     effect->byte_count = byte_count;
     effect->bytes = emit_commit(&engine->emit, byte_count);
     session->out_bytes += (uint32_t)byte_count;
@@ -122,17 +115,17 @@ void session_end(struct engine *engine, uint32_t slot, bool close)
         leave_user(engine, slot);
     }
     if (close) {
-        emit_add(&engine->emit, EFFECT_CLOSE)->conn = session->conn;
+        emit_add(&engine->emit, EFFECT_CLOSE)->conn = session_conn(engine, session);
     }
-    table_remove(&engine->sessions_by_conn, hash_of_conn(engine, session->conn), slot);
     ready_forget(&engine->ready_sessions, slot);
     ready_forget(&engine->stalled_pushes, slot);
-    pool_give(&engine->sessions, slot);
+    *session = (struct session){ .state = SESSION_FREE };
+    engine->session_count--;
 }
 
 void session_fail_now(struct engine *engine, uint32_t slot, enum code code, uint32_t retry_ms)
 {
-    emit_error(engine, session_get(engine, slot)->conn, code, retry_ms);
+    emit_error(engine, session_conn(engine, session_get(engine, slot)), code, retry_ms);
     session_end(engine, slot, true);
 }
 
@@ -151,7 +144,7 @@ enum engine_result session_fail(struct engine *engine, uint32_t slot, enum code 
     struct pending *item = pendings_add(&engine->pendings, PENDING_ERROR, ticket);
 
     item->slot = slot;
-    item->conn = session->conn;
+    item->generation = session->generation;
     item->code = (uint16_t)code;
     session->state = SESSION_CLOSING;
     return ENGINE_CLOSED;
@@ -176,16 +169,13 @@ static enum engine_result refuse_hello(struct engine *engine, uint32_t slot, str
 
 static uint32_t take_session(struct engine *engine, struct conn_ref conn)
 {
-    const uint32_t slot = pool_take(&engine->sessions);
-
-    if (slot == SLOT_NONE) {
-        return SLOT_NONE;
-    }
+    const uint32_t slot = conn.slot + 1;
     struct session *session = session_get(engine, slot);
 
-    session->conn = conn;
+    HF_ASSERT(session->state == SESSION_FREE); /* the connection before is closed */
+    session->generation = conn.generation;
     session->state = SESSION_HELLO;
-    table_add(&engine->sessions_by_conn, hash_of_conn(engine, conn), slot);
+    engine->session_count++;
     return slot;
 }
 
@@ -331,7 +321,7 @@ static enum engine_result begin_session(struct engine *engine, uint32_t slot, ui
     struct pending *item = pendings_add(&engine->pendings, PENDING_WELCOME, user->ticket);
 
     item->slot = slot;
-    item->conn = session->conn;
+    item->generation = session->generation;
     item->result = (uint8_t)result;
     item->counter = user->head;
     item->id = user->floor;
@@ -361,8 +351,8 @@ enum engine_result session_on_hello(struct engine *engine, struct conn_ref conn,
     if (code != CODE_OK) {
         return refuse_hello(engine, slot, conn, code);
     }
-    if (slot == SLOT_NONE && (slot = take_session(engine, conn)) == SLOT_NONE) {
-        return refuse_hello(engine, slot, conn, CODE_BUSY);
+    if (slot == SLOT_NONE) {
+        slot = take_session(engine, conn);
     }
     struct session *session = session_get(engine, slot);
 
@@ -412,7 +402,7 @@ void session_on_welcome(struct engine *engine, uint32_t slot, uint64_t head, uin
     }
     struct effect *effect = emit_add(&engine->emit, EFFECT_WELCOME);
 
-    effect->conn = session->conn;
+    effect->conn = session_conn(engine, session);
     effect->welcome = (struct welcome){ .user = { user->id },
                                         .device = { device->id },
                                         .generation = device->generation,

@@ -9,9 +9,9 @@
  * A closing session takes no more frames; it is freed when its ERROR was given out. Others are
  * freed at once.
  *
- * Owner    The engine's pool. Its user can't be evicted while it lives.
+ * Owner    The engine, by the connection's slot. Its user can't be evicted while it lives.
  * Thread   The engine's only.
- * Memory   104 B a connection; all else that it may cause is bounded by its window, by its room and
+ * Memory   96 B a connection; all else that it may cause is bounded by its window, by its room and
  *          by the counts below.
  * Errors   What a client does wrong ends its session with an ERROR.
  */
@@ -36,12 +36,12 @@ enum session_state {
 #define SESSION_READY_UNBLOCK 0x02
 
 struct session {
-    struct conn_ref conn;
     uint64_t sent;          /* seq of the newest entry pushed */
     uint64_t acked;         /* seq that the device acknowledged */
     uint64_t hello_counter; /* the device's last counter at HELLO: later ones came on here */
     uint64_t recent_at;     /* of entry `sent` in the ring, or 0 */
     uint64_t window_mark;   /* seq: the frames up to it are acknowledged as one */
+    uint32_t generation;    /* of the connection; its slot is the session's */
     uint32_t user;
     uint32_t device;
     uint32_t next;      /* of the same user */
@@ -60,7 +60,7 @@ struct session {
     uint8_t load_failed : 1; /* what it was blocked by couldn't be read */
     uint8_t reloaded : 1;    /* its device's outcomes were, for the frame that is blocked */
 };
-_Static_assert(sizeof(struct session) == 104, "one per connection: docs/capacity.md");
+_Static_assert(sizeof(struct session) == 96, "one per connection: docs/capacity.md");
 
 /* Frames under way to a connection: more only when it takes nothing else, or for answers. */
 #define SESSION_ROOM_BYTES 16384

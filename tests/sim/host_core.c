@@ -13,7 +13,6 @@
 #define RING_BYTES       65536 /* of a journal */
 #define EFFECT_BYTES     524288
 #define DOWN_BYTES_MAX   49152 /* room, a frame, and the answers */
-#define SESSIONS_MAX     64
 #define TURN_INPUT_MAX   6
 #define RUNS_MAX         100000 /* of one turn: an engine that never ends is a bug */
 #define PRESSURE_SENDS   750
@@ -53,7 +52,7 @@ static void open_engine(struct host *host, struct core *core)
         .devices_max = options->devices_max,
         .heads_max = options->heads_max,
         .outcomes_max = options->outcomes_max,
-        .sessions_max = SESSIONS_MAX,
+        .sessions_max = NET_CONNECTIONS_MAX,
         .pending_max = options->pending_max,
         .outs_max = options->outs_max > outs ? options->outs_max : outs,
         .links_max = options->links_max > outs ? options->links_max : outs,

@@ -211,26 +211,41 @@ static void catch_ups_wait_for_a_load_to_be_free(void **state)
     world_close(&world);
 }
 
-static void few_sessions(struct engine_config *config)
-{
-    config->sessions_max = 3;
-}
-
-static void connection_beyond_the_sessions_is_busy(void **state)
+/* Its answer waits for the disk when it goes: the next one in its place is another. */
+static void connection_with_the_slot_of_another_hears_nothing_of_it(void **state)
 {
     static struct world world;
+    struct frame_view view;
     (void)state;
-    world_open(&world, 1, few_sessions);
+    world_open(&world, 1, NULL);
     struct host *host = &world.hosts[0];
-    for (uint64_t user = 1; user <= 3; user++) {
-        log_in(host, user);
+    struct host_conn *conn = log_in(host, 5);
+    const struct conn_ref old = conn->ref;
+    client_send(conn, 1, 1, 5, "note");
+    while (host->appended == host->durable) {
+        host_offer(host, conn);
+        host_answer_loads(host);
     }
-    struct host_conn *conn = host_accept(host, (struct user_id){ 9 }, 1, nothing);
+    host_disconnect(host, conn);
+
+    conn->ref.generation++;
+    conn->offered_hello = conn->welcomed = conn->closed = false;
+    conn->unsent = 0;
+    conn->hello.user.value = conn->claims.user.value = 6;
     host_offer(host, conn);
-    assert_int_equal(client_error(conn).code, CODE_BUSY);
-    assert_true(conn->closed);
-    host_disconnect(host, &host->conns[0]);
-    log_in(host, 9);
+    world_settle(&world);
+    assert_true(conn->welcomed);
+    assert_int_equal(client_waiting(conn), 0);
+
+    assert_int_equal(frame_parse(conn->in.items[0].at, conn->in.items[0].count, &view), FRAME_OK);
+    host_begin_turn(host);
+    assert_int_equal(engine_on_frame(host->engine, old, &view), ENGINE_CLOSED);
+    engine_on_sent(host->engine, old, 1);
+    engine_on_closed(host->engine, old);
+    assert_int_equal(stats_of(host).sessions, 1);
+    client_send(conn, 1, 1, 6, "note");
+    world_settle(&world);
+    assert_int_equal(client_accepted(conn).counter, 1);
     world_close(&world);
 }
 
@@ -431,7 +446,7 @@ int main(void)
         cmocka_unit_test(full_of_unflushed_heads_send_gets_retry),
         cmocka_unit_test(hellos_wait_for_a_load_to_be_free),
         cmocka_unit_test(catch_ups_wait_for_a_load_to_be_free),
-        cmocka_unit_test(connection_beyond_the_sessions_is_busy),
+        cmocka_unit_test(connection_with_the_slot_of_another_hears_nothing_of_it),
         cmocka_unit_test(input_waits_while_answers_wait_for_the_disk),
         cmocka_unit_test(user_whose_news_are_untold_isnt_evicted),
         cmocka_unit_test(partition_that_goes_takes_its_sessions_along),
