@@ -17,6 +17,12 @@ bool cell_pools_open(struct cell_pools *cells, const struct cell_pools_config *c
            table_open(&cells->heads_by_key, config->heads_max);
 }
 
+size_t cell_pools_touch(const struct cell_pools *cells)
+{
+    return pool_touch(&cells->heads) + pool_touch(&cells->outcomes) +
+           table_touch(&cells->heads_by_key);
+}
+
 void cell_pools_close(struct cell_pools *cells)
 {
     pool_close(&cells->users);

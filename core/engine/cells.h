@@ -118,6 +118,8 @@ struct cell_pools_config {
 
 bool cell_pools_open(struct cell_pools *cells, const struct cell_pools_config *config)
     __attribute__((warn_unused_result));
+/* What doesn't follow the number of connections: heads and outcomes; pool.h. */
+size_t cell_pools_touch(const struct cell_pools *cells);
 void cell_pools_close(struct cell_pools *cells);
 
 /* Something that couldn't be evicted may be now (a session went, a load was answered). */

@@ -34,6 +34,21 @@ static bool pools_open(struct engine *engine, const struct engine_config *config
            (engine->partitions = calloc(PARTITION_COUNT, sizeof *engine->partitions)) != NULL;
 }
 
+/* All but users, devices, sessions and what is found by those. */
+static size_t touch_pools(struct engine *engine)
+{
+    return memory_touch(engine, sizeof *engine) +
+           memory_touch(engine->emit.effects, EMIT_EFFECTS * sizeof *engine->emit.effects) +
+           memory_touch(engine->emit.arena, engine->emit.arena_bytes) +
+           memory_touch(engine->pendings.items,
+                        ((size_t)engine->pendings.mask + 1) * sizeof *engine->pendings.items) +
+           memory_touch(engine->recent.bytes, engine->recent.size) +
+           cell_pools_touch(&engine->cells) + pool_touch(&engine->loads) +
+           pool_touch(&engine->requests) + ready_touch(&engine->ready_requests) +
+           outbox_touch(&engine->outbox) + inbound_touch(&engine->inbound) +
+           memory_touch(engine->partitions, PARTITION_COUNT * sizeof *engine->partitions);
+}
+
 struct engine *engine_open(const struct engine_config *config, struct hf_error *error)
 {
     struct engine *engine = calloc(1, sizeof *engine);
@@ -51,6 +66,9 @@ struct engine *engine_open(const struct engine_config *config, struct hf_error *
         hf_error_set(error, ENGINE_EXIT_NO_MEMORY, 0, "engine: no memory for its pools");
         engine_close(engine);
         return NULL;
+    }
+    if (config->touch) {
+        engine->stats.bytes_touched = touch_pools(engine);
     }
     return engine;
 }

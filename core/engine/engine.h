@@ -5,7 +5,9 @@
  * Owner    One engine per reactor (or virtual core of the simulator).
  * Thread   The owner's only. Nothing blocks; no system call, clock, thread or randomness inside.
  * Memory   All of it is taken by engine_open(), as engine_config says (but for what
- *          engine_on_partition_open() finds beyond it). A pool that is full of what
+ *          engine_on_partition_open() finds beyond it). With `touch`, what doesn't follow the
+ *          number of connections is committed then; users, devices and sessions come into use by
+ *          the page. A pool that is full of what
  *          isn't flushed pushes back (RETRY, BUSY, ENGINE_BLOCKED); it never fails.
  * Time     now_unix_ms, wall time, by engine_begin_turn().
  * Errors   What clients and peers send is checked and answered; what the runtime does wrong (an
@@ -46,6 +48,11 @@ struct engine_config {
     uint64_t term;      /* the incarnation */
     uint32_t window_bytes_max; /* what HELLO's window is clamped to */
     bool accept_unknown_users;
+    /*
+     * Commits, at start, all memory whose size doesn't follow the number of connections: the
+     * reactor never faults on a cold page of it, and what an idle connection costs stands alone.
+     */
+    bool touch;
 };
 
 struct engine_stats { /* counters since the start, gauges now; for metrics */
@@ -53,6 +60,7 @@ struct engine_stats { /* counters since the start, gauges now; for metrics */
     uint64_t streams_behind, streams_refused, streams_repeated, loads, loads_repeated;
     uint64_t catchups_from_store, replaced, conflicts, hellos_resumed, hellos_reset;
     uint32_t users, devices, heads, sessions, outs, pending;
+    uint64_t bytes_touched; /* at start, by engine_config's `touch` */
 };
 
 enum engine_result {

@@ -12,6 +12,12 @@ bool inbound_open(struct inbound *inbound, const struct engine_config *config)
            ready_open(&inbound->ready_links, config->links_max);
 }
 
+size_t inbound_touch(const struct inbound *inbound)
+{
+    return pool_touch(&inbound->links) + table_touch(&inbound->links_by_pair) +
+           ready_touch(&inbound->ready_links);
+}
+
 void inbound_close(struct inbound *inbound)
 {
     pool_close(&inbound->links);

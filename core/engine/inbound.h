@@ -52,6 +52,7 @@ struct inbound {
 
 bool inbound_open(struct inbound *inbound, const struct engine_config *config)
     __attribute__((warn_unused_result));
+size_t inbound_touch(const struct inbound *inbound); /* pool.h */
 void inbound_close(struct inbound *inbound);
 
 enum engine_result inbound_on_records(struct engine *engine, struct stream_records *records);

@@ -13,8 +13,9 @@
  *
  * Owner    One per engine.
  * Thread   The engine's only.
- * Memory   Fixed pools of records and links, larger only where a start finds more. A link without records is given back: the numbers of
- *          links rise over all of them, so the next one is newer.
+ * Memory   Fixed pools of records and links, larger only where a start finds more. A link without
+ *          records is given back: the numbers of links rise over all of them, so the next one is
+ *          newer.
  * Errors   outbox_room says before an append whether there is a place.
  * Source   docs/architecture.md, "Streams".
  */
@@ -81,6 +82,7 @@ struct outbox {
     uint64_t link_number; /* the newest given */
     uint64_t retry_at_unix_ms;
     uint64_t hash_seed;
+    bool touch; /* engine_config: what is made larger is committed too */
 };
 
 bool outbox_open(struct outbox *outbox, const struct engine_config *config)
@@ -88,6 +90,7 @@ bool outbox_open(struct outbox *outbox, const struct engine_config *config)
 /* Room for so many more, however many those are: they are there, and were promised. New ones stay
  * within the configuration. */
 bool outbox_reserve(struct outbox *outbox, uint32_t out_count) __attribute__((warn_unused_result));
+size_t outbox_touch(const struct outbox *outbox); /* pool.h */
 void outbox_close(struct outbox *outbox);
 
 /* Nothing from that source to that destination is outstanding. */

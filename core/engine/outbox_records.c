@@ -5,7 +5,7 @@
 
 bool outbox_open(struct outbox *outbox, const struct engine_config *config)
 {
-    *outbox = (struct outbox){ .hash_seed = config->hash_seed };
+    *outbox = (struct outbox){ .hash_seed = config->hash_seed, .touch = config->touch };
     return pool_open(&outbox->outs, config->outs_max, sizeof(struct out)) &&
            pool_open(&outbox->links, config->links_max, sizeof(struct out_link)) &&
            table_open(&outbox->links_by_pair, config->links_max) &&
@@ -31,11 +31,27 @@ bool outbox_reserve(struct outbox *outbox, uint32_t out_count)
     const uint32_t outs_max = larger_max(&outbox->outs, out_count);
     const uint32_t links_max = larger_max(&outbox->links, out_count);
 
-    return pool_reserve(&outbox->outs, outs_max) && pool_reserve(&outbox->links, links_max) &&
-           table_reserve(&outbox->newest_by_talk, outs_max) &&
-           table_reserve(&outbox->oldest_by_user, outs_max) &&
-           table_reserve(&outbox->links_by_pair, links_max) &&
-           ready_reserve(&outbox->ready_links, links_max);
+    if (outs_max == outbox->outs.cell_max && links_max == outbox->links.cell_max) {
+        return true;
+    }
+    if (!pool_reserve(&outbox->outs, outs_max) || !pool_reserve(&outbox->links, links_max) ||
+        !table_reserve(&outbox->newest_by_talk, outs_max) ||
+        !table_reserve(&outbox->oldest_by_user, outs_max) ||
+        !table_reserve(&outbox->links_by_pair, links_max) ||
+        !ready_reserve(&outbox->ready_links, links_max)) {
+        return false;
+    }
+    if (outbox->touch) {
+        (void)outbox_touch(outbox);
+    }
+    return true;
+}
+
+size_t outbox_touch(const struct outbox *outbox)
+{
+    return pool_touch(&outbox->outs) + pool_touch(&outbox->links) +
+           table_touch(&outbox->links_by_pair) + table_touch(&outbox->newest_by_talk) +
+           table_touch(&outbox->oldest_by_user) + ready_touch(&outbox->ready_links);
 }
 
 void outbox_close(struct outbox *outbox)

@@ -84,7 +84,9 @@ static inline void pendings_drop_first(struct pendings *pendings)
 {
     HF_ASSERT(pendings->count > 0);
     pendings->first++;
-    pendings->count--;
+    if (--pendings->count == 0) {
+        pendings->first = 0; /* the warm end of the ring */
+    }
 }
 
 /* The i-th from the front, to look for what goes. */

@@ -3,6 +3,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PAGE_BYTES 4096 /* or larger: then some are written twice */
+
+size_t memory_touch(void *memory, size_t byte_count)
+{
+    volatile uint8_t *bytes = memory;
+
+    /*
+     * It must be written (a page that is only read is the one page of zeros), with what is there,
+     * and so that no compiler sees through it.
+     */
+    for (size_t at = 0; at < byte_count; at += PAGE_BYTES) {
+        bytes[at] = bytes[at];
+    }
+    if (byte_count > 0) {
+        bytes[byte_count - 1] = bytes[byte_count - 1];
+    }
+    return byte_count;
+}
+
 bool pool_open(struct pool *pool, uint32_t cell_max, uint32_t cell_bytes)
 {
     HF_ASSERT(cell_max > 0 && cell_max < UINT32_MAX && cell_bytes >= sizeof(uint32_t));
@@ -26,6 +45,11 @@ bool pool_reserve(struct pool *pool, uint32_t cell_max)
     pool->cells = larger.cells;
     pool->cell_max = cell_max;
     return true;
+}
+
+size_t pool_touch(const struct pool *pool)
+{
+    return memory_touch(pool->cells, ((size_t)pool->cell_max + 1) * pool->cell_bytes);
 }
 
 void pool_close(struct pool *pool)
@@ -100,6 +124,11 @@ bool table_reserve(struct table *table, uint32_t max)
     free(table->entries);
     *table = larger;
     return true;
+}
+
+size_t table_touch(const struct table *table)
+{
+    return memory_touch(table->entries, ((size_t)table->mask + 1) * sizeof *table->entries);
 }
 
 void table_close(struct table *table)
@@ -192,6 +221,12 @@ bool ready_reserve(struct ready *ready, uint32_t cell_max)
     return true;
 }
 
+size_t ready_touch(const struct ready *ready)
+{
+    return memory_touch(ready->slots, ((size_t)ready->mask + 1) * sizeof *ready->slots) +
+           memory_touch(ready->flags, (size_t)ready->cell_max + 1);
+}
+
 void ready_close(struct ready *ready)
 {
     free(ready->slots);
@@ -216,7 +251,9 @@ bool ready_take(struct ready *ready, uint32_t *slot, uint8_t *flags)
         return false;
     }
     *slot = ready->slots[ready->first++ & ready->mask];
-    ready->count--;
+    if (--ready->count == 0) {
+        ready->first = 0; /* so that few pages of the ring are ever touched, and those are warm */
+    }
     *flags = ready->flags[*slot] & (uint8_t)~READY_QUEUED;
     ready->flags[*slot] = 0;
     return true;

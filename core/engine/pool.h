@@ -4,7 +4,8 @@
  * Owner    The engine, one of each for every kind of cell.
  * Thread   The owner's only.
  * Memory   Taken by pool_open and table_open, which leave it untouched: pages are touched as cells
- *          come into use, and freed cells are used again first. Slot 0 is never given, so that a
+ *          come into use, and freed cells are used again first. The *_touch functions commit all of
+ *          it instead, so that there is no page fault afterwards. Slot 0 is never given, so that a
  *          cell of zeros refers to nothing.
  * Errors   Open returns false without memory. pool_take gives 0 when all cells are in use.
  * Order    Nothing here depends on addresses: the same calls give the same slots.
@@ -18,6 +19,9 @@
 #include "core/base/check.h"
 
 #define SLOT_NONE 0
+
+/* Commits the pages of memory that is fresh from the allocator, and returns its size. */
+size_t memory_touch(void *memory, size_t byte_count);
 
 struct pool {
     uint8_t *cells;
@@ -34,6 +38,7 @@ bool pool_open(struct pool *pool, uint32_t cell_max, uint32_t cell_bytes)
     __attribute__((warn_unused_result));
 /* Makes it larger, if it must be: cells move, their slots stay. For what a start finds. */
 bool pool_reserve(struct pool *pool, uint32_t cell_max) __attribute__((warn_unused_result));
+size_t pool_touch(const struct pool *pool); /* the number of bytes, as in all of these */
 void pool_close(struct pool *pool);
 uint32_t pool_take(struct pool *pool) __attribute__((warn_unused_result));
 void pool_give(struct pool *pool, uint32_t slot);
@@ -67,6 +72,7 @@ struct table {
 
 bool table_open(struct table *table, uint32_t max) __attribute__((warn_unused_result));
 bool table_reserve(struct table *table, uint32_t max) __attribute__((warn_unused_result));
+size_t table_touch(const struct table *table);
 void table_close(struct table *table);
 void table_add(struct table *table, uint32_t hash, uint32_t slot);
 void table_remove(struct table *table, uint32_t hash, uint32_t slot);
@@ -105,6 +111,7 @@ struct ready {
 
 bool ready_open(struct ready *ready, uint32_t cell_max) __attribute__((warn_unused_result));
 bool ready_reserve(struct ready *ready, uint32_t cell_max) __attribute__((warn_unused_result));
+size_t ready_touch(const struct ready *ready);
 void ready_close(struct ready *ready);
 void ready_mark(struct ready *ready, uint32_t slot, uint8_t flags);
 /* False when there is nothing to do. */

@@ -84,6 +84,7 @@ static struct engine *open_engine(const struct reactor_options *options, uint32_
         .term = options->incarnation,
         .window_bytes_max = (uint32_t)config->window_bytes_max,
         .accept_unknown_users = config->accept_unknown_users,
+        .touch = true,
     };
 
     return engine_open(&engine, error);

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -142,6 +143,40 @@ static void larger_pools_keep_what_is_there(void **state)
     ready_close(&ready);
 }
 
+#define PAGES      64
+#define PAGE_BYTES 4096
+
+static uint32_t pages_there(void *memory)
+{
+    unsigned char there[PAGES];
+    uint32_t count = 0;
+
+    assert_int_equal(mincore(memory, (size_t)PAGES * PAGE_BYTES, there), 0);
+    for (int i = 0; i < PAGES; i++) {
+        count += there[i] & 1;
+    }
+    return count;
+}
+
+static void touched_memory_is_all_there_and_unchanged(void **state)
+{
+    const size_t byte_count = (size_t)PAGES * PAGE_BYTES;
+    uint8_t *memory =
+        mmap(NULL, byte_count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)state;
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    (void)madvise(memory, byte_count, MADV_NOHUGEPAGE);
+    memory[PAGE_BYTES] = 7;
+    assert_int_equal(pages_there(memory), 1);
+    assert_int_equal(memory_touch(memory + 100, byte_count - 100), byte_count - 100);
+    assert_int_equal(pages_there(memory), PAGES);
+    assert_int_equal(memory[PAGE_BYTES], 7);
+    for (size_t i = 0; i < byte_count; i++) {
+        assert_true(memory[i] == 0 || i == PAGE_BYTES);
+    }
+    assert_int_equal(munmap(memory, byte_count), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +184,7 @@ int main(void)
         cmocka_unit_test(table_finds_what_is_there_and_only_that),
         cmocka_unit_test(ready_gives_each_once_in_order),
         cmocka_unit_test(larger_pools_keep_what_is_there),
+        cmocka_unit_test(touched_memory_is_all_there_and_unchanged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

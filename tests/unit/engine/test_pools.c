@@ -318,6 +318,37 @@ static void user_whose_news_are_untold_isnt_evicted(void **state)
     world_close(&world);
 }
 
+static void touch(struct engine_config *config)
+{
+    config->touch = true;
+}
+
+static void more_connections(struct engine_config *config)
+{
+    touch(config);
+    config->users_max *= 8;
+    config->devices_max *= 8;
+    config->sessions_max *= 8;
+}
+
+/* What is committed at start is the same for any number of connections. */
+static void touched_bytes_dont_follow_the_connections(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    assert_int_equal(stats_of(&world.hosts[0]).bytes_touched, 0);
+    world_close(&world);
+    world_open(&world, 1, touch);
+    const uint64_t bytes = stats_of(&world.hosts[0]).bytes_touched;
+    assert_true(bytes > world.hosts[0].config.recent_bytes + world.hosts[0].config.effect_bytes);
+    world_close(&world);
+    world_open(&world, 1, more_connections);
+    assert_int_equal(stats_of(&world.hosts[0]).bytes_touched, bytes);
+    log_in(&world.hosts[0], 5);
+    world_close(&world);
+}
+
 /* Partitions */
 
 static void partition_that_goes_takes_its_sessions_along(void **state)
@@ -449,6 +480,7 @@ int main(void)
         cmocka_unit_test(connection_with_the_slot_of_another_hears_nothing_of_it),
         cmocka_unit_test(input_waits_while_answers_wait_for_the_disk),
         cmocka_unit_test(user_whose_news_are_untold_isnt_evicted),
+        cmocka_unit_test(touched_bytes_dont_follow_the_connections),
         cmocka_unit_test(partition_that_goes_takes_its_sessions_along),
         cmocka_unit_test(partition_that_goes_leaves_others_their_news),
         cmocka_unit_test(hello_that_waits_when_its_partition_goes_is_busy),
