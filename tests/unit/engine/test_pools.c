@@ -318,6 +318,108 @@ static void user_whose_news_are_untold_isnt_evicted(void **state)
     world_close(&world);
 }
 
+/* Two thirds of the senders, as of a core with 25,000 connections. */
+#define CROWD 240
+
+static void pools_for_two_thirds(struct engine_config *config)
+{
+    config->users_max = 2 * CROWD;
+    config->devices_max = 2 * CROWD;
+    config->heads_max = 2 * CROWD;
+    config->pending_max = 2 * (CROWD * 2 / 3); /* each has an answer and a link that wait */
+    config->outs_max = CROWD * 2 / 3;
+    config->links_max = CROWD * 2 / 3;
+    config->out_quota = 4;
+}
+
+static void pools_for_two_thirds_but_pending(struct engine_config *config)
+{
+    pools_for_two_thirds(config);
+    config->pending_max = 4 * CROWD;
+}
+
+/* Sends again what was refused for now; returns how many are still without ACCEPTED. */
+static uint32_t send_refused_again(struct host_conn *conns[CROWD], const uint64_t peers[CROWD])
+{
+    uint32_t left = 0;
+
+    for (uint32_t i = 0; i < CROWD; i++) {
+        if (client_waiting(conns[i]) == 0) {
+            continue;
+        }
+        const struct frame_view view = client_next(conns[i]);
+
+        client_skip(conns[i]);
+        if (view.type == FRAME_TYPE_REJECTED) {
+            struct message_rejected rejected;
+
+            assert_int_equal(message_decode_rejected(&view, &rejected), CODE_OK);
+            assert_int_equal(rejected.code, CODE_RETRY);
+            client_send(conns[i], 1, 1, peers[i], "text");
+            left++;
+        } else {
+            assert_int_equal(view.type, FRAME_TYPE_ACCEPTED);
+        }
+    }
+    return left;
+}
+
+/*
+ * All at once, each to a user at home elsewhere, with neither outs nor links enough for them.
+ * Returns how many were refused at first.
+ */
+static uint32_t send_all_at_once(void (*pools)(struct engine_config *config))
+{
+    static struct world world;
+    struct host_conn *conns[CROWD];
+    uint64_t peers[CROWD];
+
+    world_open(&world, 2, pools);
+    struct host *host = &world.hosts[0];
+    struct host *other = &world.hosts[1];
+    for (uint32_t i = 0; i < CROWD; i++) {
+        conns[i] = host_connect(host, world_user(&world, 0, i), 1, nothing);
+        peers[i] = world_user(&world, 1, i).value;
+        host_connect(other, (struct user_id){ peers[i] }, 1, nothing);
+    }
+    for (uint32_t i = 0; i < CROWD; i++) {
+        client_send(conns[i], 1, 1, peers[i], "text");
+    }
+    for (int round = 0; round < 20; round++) { /* as far as it goes with nothing durable */
+        for (uint32_t i = 0; i < CROWD; i++) {
+            host_offer(host, conns[i]);
+        }
+        host_answer_loads(host);
+    }
+    assert_in_range(stats_of(host).outs, host->config.outs_max - 4, host->config.outs_max);
+    world_settle(&world);
+    const uint32_t refused = send_refused_again(conns, peers);
+    uint32_t left = refused;
+    for (int rounds = 0; left > 0 && rounds < 10; rounds++) {
+        world_settle(&world);
+        left = send_refused_again(conns, peers);
+    }
+    assert_int_equal(left, 0);
+    assert_int_equal(stats_of(host).outs, 0);
+    for (uint32_t i = 0; i < CROWD; i++) {
+        assert_int_equal(host_count_records(other, RECORD_ENTRY, peers[i]), 1);
+    }
+    world_close(&world);
+    return refused;
+}
+
+static void crowd_beyond_outs_and_links_is_accepted_when_it_tries_again(void **state)
+{
+    (void)state;
+    assert_int_equal(send_all_at_once(pools_for_two_thirds_but_pending), CROWD - CROWD * 2 / 3);
+}
+
+static void crowd_beyond_pending_waits_and_is_accepted(void **state)
+{
+    (void)state;
+    assert_true(send_all_at_once(pools_for_two_thirds) < CROWD - CROWD * 2 / 3);
+}
+
 static void touch(struct engine_config *config)
 {
     config->touch = true;
@@ -480,6 +582,8 @@ int main(void)
         cmocka_unit_test(connection_with_the_slot_of_another_hears_nothing_of_it),
         cmocka_unit_test(input_waits_while_answers_wait_for_the_disk),
         cmocka_unit_test(user_whose_news_are_untold_isnt_evicted),
+        cmocka_unit_test(crowd_beyond_outs_and_links_is_accepted_when_it_tries_again),
+        cmocka_unit_test(crowd_beyond_pending_waits_and_is_accepted),
         cmocka_unit_test(touched_bytes_dont_follow_the_connections),
         cmocka_unit_test(partition_that_goes_takes_its_sessions_along),
         cmocka_unit_test(partition_that_goes_leaves_others_their_news),
