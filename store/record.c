@@ -301,6 +301,57 @@ enum record_status record_parse(const uint8_t *bytes, size_t byte_count, struct 
     return RECORD_OK;
 }
 
+/* The number of an entry's message in its conversation: what stands between is passed over. */
+static uint64_t outline_number(struct codec_reader *reader, uint8_t encoded_flags)
+{
+    if ((encoded_flags & FLAG_SENDER) != 0) {
+        (void)codec_take(reader, 8);
+    }
+    if ((encoded_flags & LOG_ENTRY_FLAG_OWN) != 0) {
+        (void)codec_take(reader, 4);
+        (void)codec_take_varint(reader); /* counter */
+        (void)codec_take(reader, RECORD_NONCE_BYTES);
+    } else if ((encoded_flags & FLAG_DEVICE) != 0) {
+        (void)codec_take(reader, 4);
+    }
+    if ((encoded_flags & FLAG_ORIGIN) != 0) {
+        (void)codec_take_varint(reader);
+        (void)codec_take_varint(reader);
+    }
+    (void)codec_take(reader, 1);     /* kind */
+    (void)codec_take_varint(reader); /* how far back the one before is */
+    return codec_take_varint(reader);
+}
+
+struct record_outline record_outline(const uint8_t *bytes, size_t byte_count)
+{
+    HF_ASSERT(byte_count >= RECORD_HEADER_BYTES);
+
+    struct record_outline outline = { .byte_count = load_be24(bytes), .type = bytes[3] };
+
+    HF_ASSERT(outline.byte_count >= RECORD_HEADER_BYTES && outline.byte_count <= byte_count);
+    if (outline.type != RECORD_ENTRY) {
+        return outline;
+    }
+
+    struct codec_reader reader = { bytes + RECORD_HEADER_BYTES, bytes + outline.byte_count, false };
+
+    outline.user.value = codec_take64(&reader);
+    (void)codec_take_varint(&reader); /* epoch */
+    outline.seq = codec_take_varint(&reader);
+    (void)codec_take(&reader, 8); /* id */
+    outline.conversation.value = codec_take64(&reader);
+    outline.form = codec_take8(&reader);
+
+    const uint8_t encoded_flags = codec_take8(&reader);
+
+    if (outline.form == LOG_ENTRY_MESSAGE) {
+        outline.n = outline_number(&reader, encoded_flags);
+    }
+    HF_ASSERT(!reader.bad);
+    return outline;
+}
+
 size_t record_bytes(const struct record *record)
 {
     switch (record->type) {

@@ -144,6 +144,25 @@ enum record_status {
 enum record_status record_parse(const uint8_t *bytes, size_t byte_count, struct record *record,
                                 size_t *record_bytes) __attribute__((warn_unused_result));
 
+/* What an index of entries needs to know of a record. */
+struct record_outline {
+    size_t byte_count; /* of the whole record */
+    enum record_type type;
+    /* The rest of entries only; n of a refused one is 0, as its record's is. */
+    uint8_t form;
+    struct user_id user;
+    struct conversation_id conversation;
+    uint64_t seq;
+    uint64_t n;
+};
+
+/*
+ * The outline of the record at the front of bytes that record_encode() wrote in this process: a
+ * fraction of record_parse()'s work, for the path of every append. Of the rules of a record it
+ * asserts only those that keep it within the bytes.
+ */
+struct record_outline record_outline(const uint8_t *bytes, size_t byte_count);
+
 /* The length that record_encode() will write. */
 size_t record_bytes(const struct record *record);
 

@@ -259,6 +259,86 @@ static void no_entry_is_shorter_than_the_least(void **state)
     assert_int_equal(record_bytes(&record), RECORD_ENTRY_MIN);
 }
 
+/* A number of any length, from 1. */
+static uint64_t draw_number(uint64_t *random)
+{
+    *random = id_mix(*random + 0x9e3779b97f4a7c15);
+    return (id_mix(*random + 1) >> *random % 64) | 1;
+}
+
+/* An entry with each field that may be left out there or not, and numbers of all lengths. */
+static struct record draw_entry(uint64_t *random)
+{
+    const uint64_t choices = draw_number(random) ^ id_mix(*random);
+    struct record record = entry_record(1 + draw_number(random) / 2 % (ID_GROUP_BIT - 1));
+
+    record.entry.epoch = draw_number(random);
+    record.entry.seq = draw_number(random) | 2;
+    record.entry.prev = record.entry.seq - 1 - draw_number(random) % record.entry.seq;
+    record.entry.conversation.value = draw_number(random);
+    record.entry.counter = draw_number(random);
+    record.entry.n = draw_number(random);
+    record.entry.cn = record.entry.n / 2;
+    record.entry.origin = (struct origin){ record.entry.epoch, record.entry.seq };
+    record.entry.body_bytes = (uint16_t)(choices >> 8) % 200;
+    if ((choices & 1) != 0) {
+        make_received(&record);
+    }
+    if ((choices & 2) != 0) {
+        make_refused(&record);
+        record.entry.ref_seq = 1;
+    }
+    if ((choices & 4) != 0) {
+        record.entry.origin = (struct origin){ draw_number(random), draw_number(random) };
+    }
+    if ((choices & 8) != 0) {
+        record.entry.sender.value = 3;
+    }
+    if ((choices & 16) != 0 && (record.entry.flags & LOG_ENTRY_FLAG_OWN) == 0) {
+        record.entry.device.value = 0;
+    }
+    return record;
+}
+
+static void assert_outline_is_of(const struct record_outline *outline, const struct record *record)
+{
+    assert_int_equal(outline->byte_count, record_bytes(record));
+    assert_int_equal(outline->type, record->type);
+    if (record->type == RECORD_ENTRY) {
+        assert_int_equal(outline->user.value, record->entry.user.value);
+        assert_int_equal(outline->conversation.value, record->entry.conversation.value);
+        assert_int_equal(outline->seq, record->entry.seq);
+        assert_int_equal(outline->form, record->entry.form);
+        assert_int_equal(outline->n, record->entry.n);
+    }
+}
+
+static void an_outline_says_what_the_whole_record_says(void **state)
+{
+    (void)state;
+    struct record rows[ROWS];
+    static uint8_t bytes[RECORD_BYTES_MAX];
+    uint64_t random = 2;
+
+    make_rows(rows);
+    for (int round = 0; round < 20000; round++) {
+        const struct record record = round < ROWS ? rows[round] : draw_entry(&random);
+        const size_t written = record_encode(&record, bytes, sizeof bytes);
+        uint8_t *copy = malloc(written); /* so that a read beyond it is caught */
+        struct record read;
+        size_t length = 0;
+
+        memcpy(copy, bytes, written);
+        assert_int_equal(record_parse(copy, written, &read, &length), RECORD_OK);
+
+        const struct record_outline outline = record_outline(copy, written);
+
+        assert_outline_is_of(&outline, &read);
+        assert_outline_is_of(&outline, &record);
+        free(copy);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +347,7 @@ int main(void)
         cmocka_unit_test(whatever_parses_is_encoded_as_the_same_bytes),
         cmocka_unit_test(entries_out_of_range_are_bad),
         cmocka_unit_test(no_entry_is_shorter_than_the_least),
+        cmocka_unit_test(an_outline_says_what_the_whole_record_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
