@@ -82,6 +82,7 @@ static bool open_common(struct director *director, struct hf_error *error)
 
     *common = (struct swarm_common){
         .server_name = options->server_name,
+        .psk_ke = options->psk_ke,
         .audience = options->audience,
         .back_off_max_s = options->back_off_max_s,
         .devices = options->devices,

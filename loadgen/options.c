@@ -40,6 +40,8 @@ static const struct option_row rows[] = {
       "in its certificate; default localhost" },
     { "ca", OPTION_TEXT, PLACE(ca), 0, 0, "FILE", "certificate authorities, PEM" },
     { "insecure", OPTION_FLAG, PLACE(insecure), 0, 0, NULL, "instead: checks no certificate" },
+    { "psk-ke", OPTION_FLAG, PLACE(psk_ke), 0, 0, NULL,
+      "resumes by psk_ke only, where the server allows it" },
     { "login-keys", OPTION_TEXT, PLACE(login_keys), 0, 0, "FILE",
       "key set of the issuer, HS256, mode 0600: log-in tokens are made here" },
     { "kid", OPTION_TEXT, PLACE(kid), 0, 0, "NAME", "the key in it" },

@@ -83,6 +83,7 @@ struct options {
     uint32_t late_ms;
     double late_percent;
     bool insecure;
+    bool psk_ke;
     bool allow_remote;
     bool gather;
     bool one_way;

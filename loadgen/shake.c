@@ -14,6 +14,7 @@ bool shakes_open(struct shakes *shakes, const struct shakes_options *options,
     const struct tls_client_options tls_options = {
         .ca = options->ca,
         .insecure = options->ca == NULL,
+        .psk_ke = options->psk_ke,
     };
 
     memset(shakes, 0, sizeof *shakes);

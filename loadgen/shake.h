@@ -64,6 +64,7 @@ struct shakes_options {
     uint16_t places;
     const struct tls_pem *ca; /* NULL: no certificate is checked */
     const char *server_name;
+    bool psk_ke; /* resumes by psk_ke only */
 };
 
 bool shakes_open(struct shakes *shakes, const struct shakes_options *options,

@@ -72,6 +72,7 @@ bool swarm_open(struct swarm *swarm, const struct swarm_options *options, struct
             (uint16_t)(share + (options->index < common->handshakes % common->swarm_count ? 1 : 0)),
         .ca = common->ca,
         .server_name = common->server_name,
+        .psk_ke = common->psk_ke,
     };
 
     memset(swarm, 0, sizeof *swarm);

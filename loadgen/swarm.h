@@ -73,6 +73,7 @@ struct swarm_common {
     struct payload_run run;
     const struct tls_pem *ca; /* NULL: no certificate is checked */
     const char *server_name;
+    bool psk_ke; /* resumes by psk_ke only */
     const struct token_key *login_key;
     const char *audience;
     uint32_t back_off_max_s;

@@ -34,6 +34,8 @@
          "Keys that log-in tokens are checked with: JSON Web Key Set, mode 0600")                  \
     TEXT(ticket_keys, "", "File of the TLS ticket keys; empty: ticket-keys in data_dir")           \
     TEXT(resume_keys, "", "File of the resume token keys; empty: resume-keys in data_dir")         \
+    FLAG(tls_psk_ke, false,                                                                        \
+         "Let clients resume without Diffie-Hellman: cheap in a storm, no forward secrecy")        \
     TEXT(token_audience, "", "What a log-in token's aud must hold; empty: tokens without aud")     \
     NUMBER(token_life_max_s, "s", 2592000, 0, 4294967295,                                          \
            "How far ahead a token's exp may lie; 0: any")                                          \

@@ -72,12 +72,13 @@ void door_bytes_free(struct door_bytes *bytes)
 /* ---- opening */
 
 static struct door_identity *open_identity(const struct credentials *credentials,
-                                           struct hf_error *error)
+                                           const struct config *config, struct hf_error *error)
 {
     const struct tls_server_options options = {
         .certificate = &credentials->certificate,
         .key = &credentials->key,
         .tickets_per_handshake = TICKETS,
+        .psk_ke = config->tls_psk_ke,
     };
     struct door_identity *identity = calloc(1, sizeof *identity);
 
@@ -202,7 +203,7 @@ struct door *door_open(const struct door_options *options, struct hf_error *erro
     door->login_keys = options->credentials->login_keys;
     door->resume = options->credentials->resume;
     door->certificate_version = options->credentials->certificate_version;
-    door->identity = open_identity(options->credentials, error);
+    door->identity = open_identity(options->credentials, options->config, error);
     if (door->identity == NULL || !open_io(door, options, error)) {
         hf_error_prepend(error, "door %u", options->index);
         door_close(door);
@@ -485,7 +486,7 @@ void door_reload(struct door *door, struct credentials *credentials)
     struct hf_error error;
 
     if (credentials->certificate_version != door->certificate_version) {
-        struct door_identity *identity = open_identity(credentials, &error);
+        struct door_identity *identity = open_identity(credentials, door->config, &error);
 
         if (identity == NULL) {
             log_event(door->log, LOG_ERROR, "reload_failed", "reason=\"%s\"", error.text);

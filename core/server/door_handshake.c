@@ -279,9 +279,13 @@ static enum tls_handshake_status step(struct door *door, struct door_conn *conn)
 
 static void on_done(struct door *door, uint32_t slot, struct door_conn *conn)
 {
-    stat_add(tls_handshake_resumed(conn->handshake) ? &door->stats.handshakes_resumed
-                                                    : &door->stats.handshakes_full,
-             1);
+    if (!tls_handshake_resumed(conn->handshake)) {
+        stat_add(&door->stats.handshakes_full, 1);
+    } else if (tls_handshake_lacks_exchange(conn->handshake)) {
+        stat_add(&door->stats.handshakes_psk_ke, 1);
+    } else {
+        stat_add(&door->stats.handshakes_resumed, 1);
+    }
     tls_handshake_take_keys(conn->handshake, &conn->keys);
     end_handshake(conn);
     conn->state = DOOR_HELLO;

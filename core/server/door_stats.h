@@ -21,6 +21,7 @@
     X(handshakes_full, "holdfast_handshakes_total", "result=\"full\"", COUNTER,                    \
       "TLS handshakes that ended")                                                                 \
     X(handshakes_resumed, "holdfast_handshakes_total", "result=\"resumed\"", COUNTER, "")          \
+    X(handshakes_psk_ke, "holdfast_handshakes_total", "result=\"resumed_psk_ke\"", COUNTER, "")    \
     X(handshakes_timeout, "holdfast_handshakes_total", "result=\"timeout\"", COUNTER, "")          \
     X(handshakes_gone, "holdfast_handshakes_total", "result=\"gone\"", COUNTER, "")                \
     X(handed_over, "holdfast_handed_over_total", "", COUNTER, "Connections given to their home")   \

@@ -166,6 +166,7 @@ struct tls_server *tls_server_open(const struct tls_server_options *options, str
     base_init(&server->base);
     mbedtls_pk_init(&server->key);
     server->tickets_per_handshake = options->tickets_per_handshake;
+    server->psk_ke = options->psk_ke;
     if (server_configure(server, options, error) != 0) {
         tls_server_close(server);
         return NULL;
@@ -207,6 +208,11 @@ static int client_configure(struct tls_client *client, const struct tls_client_o
     }
     mbedtls_ssl_conf_authmode(config, options->insecure ? MBEDTLS_SSL_VERIFY_NONE
                                                         : MBEDTLS_SSL_VERIFY_REQUIRED);
+    if (options->psk_ke) {
+        mbedtls_ssl_conf_tls13_key_exchange_modes(
+            config, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK |
+                        MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL);
+    }
     mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(
         config, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
     return 0;

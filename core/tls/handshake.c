@@ -23,9 +23,34 @@ static const struct {
 
 /* ---- what mbedTLS calls */
 
+/*
+ * Which mode mbedTLS chose it keeps to itself, but its ServerHello (RFC 8446 4.1.3) says it: without
+ * a key_share, the keys come from the ticket's secret alone.
+ */
+static void note_server_hello(struct tls_handshake *handshake, const uint8_t *record,
+                              size_t byte_count)
+{
+    const size_t session_id = 5 + 4 + 2 + 32; /* headers of record and message, version, random */
+    size_t at;
+
+    if (byte_count <= session_id || record[0] != MBEDTLS_SSL_MSG_HANDSHAKE ||
+        record[5] != MBEDTLS_SSL_HS_SERVER_HELLO) {
+        return;
+    }
+    handshake->lacks_exchange = true;
+    at = session_id + 1 + record[session_id] + 2 + 1 + 2; /* suite, compression, length of all */
+    while (at + 4 <= byte_count) {
+        if (load_be16(record + at) == MBEDTLS_TLS_EXT_KEY_SHARE) {
+            handshake->lacks_exchange = false;
+        }
+        at += 4 + (size_t)load_be16(record + at + 2);
+    }
+}
+
 static int handshake_send(void *context, const unsigned char *bytes, size_t byte_count)
 {
-    struct tls_handshake_io *io = ((struct tls_handshake *)context)->io;
+    struct tls_handshake *handshake = context;
+    struct tls_handshake_io *io = handshake->io;
     const size_t room = io->out_capacity - io->out_bytes;
     const size_t taken = byte_count < room ? byte_count : room;
 
@@ -34,6 +59,9 @@ static int handshake_send(void *context, const unsigned char *bytes, size_t byte
     }
     memcpy(io->out + io->out_bytes, bytes, taken);
     io->out_bytes += taken;
+    if (handshake->server != NULL) {
+        note_server_hello(handshake, bytes, byte_count);
+    }
     return (int)taken;
 }
 
@@ -353,6 +381,10 @@ static void handshake_prepare_server(struct tls_server *server, uint64_t now_uni
     server->now_unix_ms = now_unix_ms;
     mbedtls_ssl_conf_new_session_tickets(&server->base.config,
                                          (uint16_t)(tickets ? server->tickets_per_handshake : 0));
+    if (server->psk_ke) { /* the step before, of another connection, may have narrowed them */
+        mbedtls_ssl_conf_tls13_key_exchange_modes(&server->base.config,
+                                                  MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_ALL);
+    }
 }
 
 enum tls_handshake_status tls_handshake_step(struct tls_handshake *handshake,
@@ -424,6 +456,12 @@ void tls_handshake_take_keys(struct tls_handshake *handshake, struct tls_keys *k
 bool tls_handshake_resumed(const struct tls_handshake *handshake)
 {
     return handshake->status == TLS_HANDSHAKE_DONE && !handshake->full;
+}
+
+bool tls_handshake_lacks_exchange(const struct tls_handshake *handshake)
+{
+    HF_ASSERT(handshake->server != NULL);
+    return handshake->status == TLS_HANDSHAKE_DONE && handshake->lacks_exchange;
 }
 
 const char *tls_handshake_server_name(const struct tls_handshake *handshake)

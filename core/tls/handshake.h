@@ -13,7 +13,8 @@
  * Errors   Set-up: struct hf_error. A handshake: enum tls_handshake_fault and a line of text; the
  *          alert, where one is due, is already among the bytes to send.
  * Policy   TLS 1.3 only; suites AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305; groups P-256, X25519;
- *          ALPN "holdfast/1" demanded by both sides; resumption by psk_dhe_ke only; no early data.
+ *          ALPN "holdfast/1" demanded by both sides; resumption by psk_dhe_ke, and by psk_ke only
+ *          where both ends were told to; no early data.
  * Source   RFC 8446, RFC 7301 (ALPN), RFC 6066 3 (server name).
  */
 #pragma once
@@ -51,6 +52,12 @@ struct tls_server_options {
     const struct tls_pem *certificate; /* chain, leaf first */
     const struct tls_pem *key;         /* fits the leaf: checked */
     unsigned tickets_per_handshake;    /* 0 to 4; after a resumption one at most */
+    /*
+     * Clients may resume without a Diffie-Hellman exchange. One that offers both modes resumes with
+     * it. One that offers psk_ke alone and whose ticket is good but of an impossible age fails: its
+     * next handshake must be a full one.
+     */
+    bool psk_ke;
 };
 
 /* NULL: see error. The PEM texts aren't needed any more afterwards. */
@@ -69,6 +76,7 @@ struct tls_client_options {
     const struct tls_pem *ca; /* the authorities that the server's chain must end in */
     uint16_t suite;           /* enum aead_suite; 0: any of the three */
     bool insecure;            /* checks no certificate: a load generator's only; `ca` may be NULL */
+    bool psk_ke;              /* resumes by psk_ke only: no forward secrecy then */
 };
 
 struct tls_client *tls_client_open(const struct tls_client_options *options, struct hf_error *error)
@@ -150,6 +158,9 @@ void tls_handshake_take_keys(struct tls_handshake *handshake, struct tls_keys *k
 
 /* After DONE: whether the handshake was a resumption. */
 bool tls_handshake_resumed(const struct tls_handshake *handshake);
+
+/* Of a server's that is done: whether its keys come from a ticket's secret alone (psk_ke). */
+bool tls_handshake_lacks_exchange(const struct tls_handshake *handshake);
 
 /* Server: the name in the last ClientHello, as sent, or "" if it had none. */
 const char *tls_handshake_server_name(const struct tls_handshake *handshake);

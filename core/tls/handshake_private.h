@@ -39,6 +39,7 @@ struct tls_server {
     struct handshake_base base;
     mbedtls_pk_context key;
     unsigned tickets_per_handshake;
+    bool psk_ke;
     bool has_ring;
     struct tls_ticket_ring ring;
     uint64_t now_unix_ms; /* of the step in progress, for the ticket callbacks */
@@ -64,7 +65,8 @@ struct tls_handshake {
     size_t in_bytes_total;
     enum tls_handshake_status status;
     enum tls_handshake_fault fault;
-    bool full; /* a certificate was needed */
+    bool full;           /* a certificate was needed */
+    bool lacks_exchange; /* the last ServerHello that was sent has no key_share */
     bool wants_ticket;
     bool keys_taken;
     struct handshake_secrets secrets;

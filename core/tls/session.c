@@ -56,10 +56,25 @@ int handshake_write_ticket(void *context, const mbedtls_ssl_session *session, un
     return *ticket_bytes == 0 ? MBEDTLS_ERR_SSL_INTERNAL_ERROR : 0;
 }
 
+/*
+ * mbedTLS would rather shake hands in full than resume by psk_ke, so for a client that resumes in no
+ * other way the full one is hidden, in this step.
+ */
+static void prefer_psk_ke(struct tls_server *server, const mbedtls_ssl_session *session)
+{
+    const uint8_t modes =
+        session->MBEDTLS_PRIVATE(ticket_flags) & MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK_ALL;
+
+    if (server->psk_ke && modes == MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK) {
+        mbedtls_ssl_conf_tls13_key_exchange_modes(&server->base.config,
+                                                  MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK_ALL);
+    }
+}
+
 int handshake_parse_ticket(void *context, mbedtls_ssl_session *session, unsigned char *ticket,
                            size_t ticket_bytes)
 {
-    const struct tls_server *server = context;
+    struct tls_server *server = context;
     struct tls_ticket_opened opened;
 
     if (!server->has_ring) {
@@ -81,6 +96,7 @@ int handshake_parse_ticket(void *context, mbedtls_ssl_session *session, unsigned
     if (failed == 0) {
         session->MBEDTLS_PRIVATE(ticket_creation_time) =
             mbedtls_ms_time() - (mbedtls_ms_time_t)opened.age_ms;
+        prefer_psk_ke(server, session);
     }
     return failed;
 }

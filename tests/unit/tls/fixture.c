@@ -40,7 +40,8 @@ void fixture_restart_server(struct fixture *fixture, unsigned tickets,
     const struct devcert *cert = fixture_cert_get();
     const struct tls_server_options options = { .certificate = &cert->certificate,
                                                 .key = &cert->key,
-                                                .tickets_per_handshake = tickets };
+                                                .tickets_per_handshake = tickets,
+                                                .psk_ke = fixture->server_psk_ke };
     struct hf_error error = { 0 };
 
     tls_server_close(fixture->server);
@@ -55,7 +56,8 @@ struct fixture *fixture_open(struct fixture_options options)
 {
     const struct devcert *cert = fixture_cert_get();
     const struct tls_client_options client = { .ca = &cert->ca_certificate,
-                                               .suite = options.suite };
+                                               .suite = options.suite,
+                                               .psk_ke = options.client_psk_ke };
     struct hf_error error = { 0 };
 
     struct fixture *fixture = calloc(1, sizeof *fixture);
@@ -63,6 +65,7 @@ struct fixture *fixture_open(struct fixture_options options)
     assert_non_null(fixture);
     fixture->cert = *cert;
     fixture->now_unix_ms = FIXTURE_NOW_UNIX_MS;
+    fixture->server_psk_ke = options.server_psk_ke;
     tls_tickets_init(&fixture->ring, TLS_TICKET_LIFETIME_MS, TLS_TICKET_ROTATE_MS);
     assert_int_equal(tls_tickets_rotate(&fixture->ring, fixture->now_unix_ms), TLS_TICKETS_CHANGED);
     fixture_restart_server(fixture, options.tickets, &fixture->ring);
@@ -153,6 +156,7 @@ struct link *link_open(struct fixture *fixture, const uint8_t *session, size_t s
     tls_handshake_take_keys(link->server.handshake, &link->server.keys);
     link->client.resumed = tls_handshake_resumed(link->client.handshake);
     link->server.resumed = tls_handshake_resumed(link->server.handshake);
+    link->server.lacks_exchange = tls_handshake_lacks_exchange(link->server.handshake);
     assert_string_equal(tls_handshake_server_name(link->server.handshake), FIXTURE_NAME);
     tls_handshake_end(link->server.handshake);
     link->server.handshake = NULL;

@@ -27,11 +27,14 @@ struct fixture {
     struct tls_core core;
     uint64_t now_unix_ms;     /* the server's clock */
     uint64_t client_ahead_ms; /* of it, the client's */
+    bool server_psk_ke;
 };
 
 struct fixture_options {
     unsigned tickets;
     uint16_t suite; /* the client's; 0: any */
+    bool server_psk_ke;
+    bool client_psk_ke;
 };
 
 /* Certificates are made once a process: they cost more than the tests. */
@@ -59,6 +62,7 @@ struct end {
     enum tls_handshake_status status;
     struct tls_keys keys;
     bool resumed;
+    bool lacks_exchange; /* the server knows */
     struct wire in;
 };
 

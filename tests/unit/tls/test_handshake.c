@@ -41,8 +41,8 @@ static void full_handshake_gives_keys_that_fit(void **state)
     (void)state;
     for (size_t suite = 0; suite < 3; suite++) {
         for (unsigned tickets = 0; tickets <= 2; tickets++) {
-            struct fixture *fixture =
-                fixture_open((struct fixture_options){ tickets, suites[suite] });
+            struct fixture *fixture = fixture_open(
+                (struct fixture_options){ .tickets = tickets, .suite = suites[suite] });
             struct link *link = link_open(fixture, NULL, 0, SIZE_MAX);
 
             assert_int_equal(link->server.keys.suite, suites[suite]);
@@ -83,6 +83,60 @@ static void session_resumes_on_both_sides(void **state)
         exchange(fixture, link);
         link_close(fixture, link);
     }
+    fixture_close(fixture);
+}
+
+/* Resumes once. */
+static struct link *resume(struct fixture *fixture)
+{
+    uint8_t session[TLS_SESSION_BYTES_MAX];
+    struct link *link = link_open(fixture, NULL, 0, SIZE_MAX);
+    const size_t session_bytes = link_session(fixture, link, session, sizeof session);
+
+    assert_false(link->server.lacks_exchange);
+    link_close(fixture, link);
+    link = link_open(fixture, session, session_bytes, SIZE_MAX);
+    exchange(fixture, link);
+    return link;
+}
+
+static void psk_ke_of_both_ends_resumes_without_an_exchange(void **state)
+{
+    (void)state;
+    struct fixture *fixture = fixture_open(
+        (struct fixture_options){ .tickets = 1, .server_psk_ke = true, .client_psk_ke = true });
+    struct link *link = resume(fixture);
+
+    assert_true(link->server.resumed);
+    assert_true(link->client.resumed);
+    assert_true(link->server.lacks_exchange);
+    link_close(fixture, link);
+    fixture_close(fixture);
+}
+
+static void psk_ke_of_the_server_alone_changes_nothing(void **state)
+{
+    (void)state;
+    struct fixture *fixture =
+        fixture_open((struct fixture_options){ .tickets = 1, .server_psk_ke = true });
+    struct link *link = resume(fixture);
+
+    assert_true(link->server.resumed);
+    assert_false(link->server.lacks_exchange);
+    link_close(fixture, link);
+    fixture_close(fixture);
+}
+
+static void psk_ke_of_the_client_alone_means_a_full_handshake(void **state)
+{
+    (void)state;
+    struct fixture *fixture =
+        fixture_open((struct fixture_options){ .tickets = 1, .client_psk_ke = true });
+    struct link *link = resume(fixture);
+
+    assert_false(link->server.resumed);
+    assert_false(link->server.lacks_exchange);
+    link_close(fixture, link);
     fixture_close(fixture);
 }
 
@@ -382,6 +436,9 @@ static void key_of_another_certificate_is_refused(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(full_handshake_gives_keys_that_fit),
     cmocka_unit_test(session_resumes_on_both_sides),
+    cmocka_unit_test(psk_ke_of_both_ends_resumes_without_an_exchange),
+    cmocka_unit_test(psk_ke_of_the_server_alone_changes_nothing),
+    cmocka_unit_test(psk_ke_of_the_client_alone_means_a_full_handshake),
     cmocka_unit_test(handshake_split_anywhere_succeeds),
     cmocka_unit_test(bytes_behind_the_client_finished_stay_with_the_caller),
     cmocka_unit_test(flight_fits_what_the_header_promises),
