@@ -266,9 +266,9 @@ uint32_t device_take(struct cell_pools *cells, uint32_t user_slot, struct device
 
     if (slot == SLOT_NONE && cells->devices_full_at != cells->evictable_ticket) {
         struct user_cell *keep = user_get(cells, user_slot);
-        const uint32_t load = keep->load;
+        const uint16_t load = keep->load;
 
-        keep->load = UINT32_MAX; /* whoever asks for a device isn't evicted for it */
+        keep->load = UINT16_MAX; /* whoever asks for a device isn't evicted for it */
         if (evict_user(cells, true)) {
             slot = pool_take(&cells->devices);
         } else {

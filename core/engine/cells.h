@@ -32,19 +32,26 @@ enum cell_state {
 struct user_cell {
     uint64_t id;
     uint64_t epoch;
-    uint64_t head;         /* seq of the newest entry */
-    uint64_t durable_head; /* the newest that may be shown */
-    uint64_t floor;        /* the oldest kept */
-    uint64_t ticket;       /* of the last change of the user or a device */
-    uint64_t recent_at;    /* of the newest entry in the ring of recent ones */
-    uint32_t devices;      /* first of a list by device_cell.next */
-    uint32_t sessions;     /* first of a list by session.next */
-    uint32_t load;         /* while CELL_LOADING, or while outcomes are loaded again */
+    uint64_t head;        /* seq of the newest entry */
+    uint64_t floor;       /* the oldest kept */
+    uint64_t ticket;      /* of the last change of the user or a device */
+    uint64_t recent_at;   /* of the newest entry in the ring of recent ones */
+    uint32_t not_durable; /* so many of the newest entries, which may not be shown yet */
+    uint32_t devices;     /* first of a list by device_cell.next */
+    uint32_t sessions;    /* first of a list by session.next */
+    uint16_t load;        /* while CELL_LOADING, or while outcomes are loaded again */
     uint8_t state;
-    uint8_t used;
-    uint8_t device_count;
+    uint8_t used : 1;
+    uint8_t device_count : 7;
 };
-_Static_assert(sizeof(struct user_cell) == 72, "one per connected user: docs/capacity.md");
+_Static_assert(sizeof(struct user_cell) == 64, "one per connected user: docs/capacity.md");
+_Static_assert(DEVICES_PER_USER_MAX < 128, "its count has seven bits");
+
+/* The newest entry that may be shown. */
+static inline uint64_t user_durable_head(const struct user_cell *user)
+{
+    return user->head - user->not_durable;
+}
 
 struct device_cell {
     uint32_t id;

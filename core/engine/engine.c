@@ -57,6 +57,7 @@ struct engine *engine_open(const struct engine_config *config, struct hf_error *
     HF_ASSERT(config->effect_bytes >= (size_t)256 * 1024 && config->pending_max >= 256);
     HF_ASSERT(config->outcomes_max >= 64 && config->out_quota > 0);
     HF_ASSERT(config->sessions_max > 0 && config->sessions_max < UINT32_MAX);
+    HF_ASSERT(config->loads_max < WAIT_SENT); /* so a slot has 16 bits in users and sessions */
     if (engine == NULL) {
         hf_error_set(error, ENGINE_EXIT_NO_MEMORY, 0, "engine: no memory");
         return NULL;
@@ -183,7 +184,7 @@ enum cell_state engine_find_user(struct engine *engine, struct user_id id, uint3
         *load = WAIT_STALLED;
         return CELL_LOADING;
     }
-    user_get(&engine->cells, slot)->load = *load;
+    user_get(&engine->cells, slot)->load = (uint16_t)*load;
     *user = slot;
     return CELL_LOADING;
 }

@@ -28,7 +28,7 @@ static void drop_request(struct engine *engine, uint32_t slot)
 {
     struct request *request = request_get(engine, slot);
     struct session *session = session_get(engine, request->session);
-    uint32_t *link = &session->requests;
+    uint16_t *link = &session->requests;
 
     if (request->load != SLOT_NONE) {
         loads_abandon(engine, request->load);
@@ -340,7 +340,7 @@ void history_run(struct engine *engine, uint32_t slot)
     if (request->step == REQUEST_CHAIN) {
         read_page(engine, slot);
     } else if (request->step == REQUEST_DURABLE &&
-               user_of(engine, request)->durable_head >= request->top) {
+               user_durable_head(user_of(engine, request)) >= request->top) {
         begin(engine, slot);
     }
 }
@@ -566,7 +566,7 @@ static void take_request(struct engine *engine, uint32_t slot, uint32_t session_
         .direction = (uint8_t)history->direction,
         .step = REQUEST_DURABLE,
     };
-    session->requests = slot;
+    session->requests = (uint16_t)slot;
     session->request_count++;
     session->load_failed = 0;
 }

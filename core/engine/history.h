@@ -25,7 +25,7 @@ enum request_step {
 };
 
 struct request {
-    uint32_t next; /* of the session */
+    uint16_t next; /* of the session */
     uint32_t session;
     uint32_t id; /* the client's */
     uint32_t load;

@@ -41,7 +41,8 @@ void loads_block(struct engine *engine, uint32_t slot, uint32_t wait_on)
     struct session *session = session_get(engine, slot);
 
     HF_ASSERT(session->wait_on == WAIT_NOTHING && wait_on != WAIT_NOTHING);
-    session->wait_on = wait_on;
+    HF_ASSERT(wait_on <= UINT16_MAX);
+    session->wait_on = (uint16_t)wait_on;
     if (wait_on == WAIT_SENT) {
         return;
     }
@@ -204,7 +205,7 @@ static bool on_user(struct engine *engine, uint32_t slot, const struct loaded *l
     user->state = CELL_PRESENT;
     user->epoch = loaded->epoch;
     user->head = loaded->head;
-    user->durable_head = loaded->head; /* what is in a volume is durable */
+    user->not_durable = 0; /* what is in a volume is durable */
     user->floor = loaded->floor;
     /* Newest first in memory; the order of ids would do as well, but must be the same each time. */
     for (uint32_t i = 0; i < loaded->device_count; i++) {

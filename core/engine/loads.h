@@ -43,8 +43,8 @@ struct load_cell {
 
 /* What a session's wait_on says when it isn't the slot of a load. */
 #define WAIT_NOTHING 0
-#define WAIT_STALLED UINT32_MAX       /* for a place in some pool */
-#define WAIT_SENT    (UINT32_MAX - 1) /* for its own output to leave; in no list */
+#define WAIT_STALLED UINT16_MAX       /* for a place in some pool */
+#define WAIT_SENT    (UINT16_MAX - 1) /* for its own output to leave; in no list */
 
 /* Asks; SLOT_NONE when the pool is empty. need_lsn and id are filled in. */
 uint32_t loads_start(struct engine *engine, const struct load *load, enum load_purpose purpose,

@@ -115,7 +115,7 @@ static enum engine_result repeat(struct engine *engine, uint32_t slot, uint64_t 
     if (kept->id == 0) {
         return answer(engine, slot, user->ticket, counter, 0, 0, (enum code)kept->seq);
     }
-    return answer(engine, slot, kept->seq <= user->durable_head ? 0 : user->ticket, counter,
+    return answer(engine, slot, kept->seq <= user_durable_head(user) ? 0 : user->ticket, counter,
                   kept->id, kept->seq, CODE_OK);
 }
 
@@ -136,7 +136,7 @@ static enum engine_result reload_outcomes(struct engine *engine, uint32_t slot)
     if (user->load == SLOT_NONE) {
         const struct load load = { .kind = LOAD_USER, .user = { user->id } };
 
-        user->load = loads_start(engine, &load, LOAD_FOR_OUTCOMES, session->user);
+        user->load = (uint16_t)loads_start(engine, &load, LOAD_FOR_OUTCOMES, session->user);
         if (user->load == SLOT_NONE) {
             return engine_block(engine, slot, WAIT_STALLED);
         }

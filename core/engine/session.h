@@ -11,7 +11,7 @@
  *
  * Owner    The engine, by the connection's slot. Its user can't be evicted while it lives.
  * Thread   The engine's only.
- * Memory   96 B a connection; all else that it may cause is bounded by its window, by its room and
+ * Memory   88 B a connection; all else that it may cause is bounded by its window, by its room and
  *          by the counts below.
  * Errors   What a client does wrong ends its session with an ERROR.
  */
@@ -45,22 +45,23 @@ struct session {
     uint32_t user;
     uint32_t device;
     uint32_t next;      /* of the same user */
-    uint32_t wait_on;   /* what it is blocked by: loads.h */
     uint32_t wait_prev; /* others that are blocked by the same */
     uint32_t wait_next;
-    uint32_t load;     /* of entries to push */
-    uint32_t requests; /* first of a list by request.next */
     uint32_t window;
-    uint32_t unacked_old; /* bytes of ENTRIES up to the mark, if it isn't acknowledged */
-    uint32_t unacked_new; /* bytes of ENTRIES above it */
-    uint32_t out_bytes;   /* given to the runtime and not yet sent */
-    uint8_t state;
+    uint32_t unacked_old;      /* bytes of ENTRIES up to the mark, if it isn't acknowledged */
+    uint32_t unacked_new;      /* bytes of ENTRIES above it */
+    uint32_t out_bytes;        /* given to the runtime and not yet sent */
+    uint16_t wait_on;          /* what it is blocked by: loads.h */
+    uint16_t load;             /* of entries to push */
+    uint16_t requests;         /* first of a list by request.next */
     uint8_t sends_outstanding; /* SENDs whose answers are in pending */
-    uint8_t request_count;
+    uint8_t state : 3;
+    uint8_t request_count : 3;
     uint8_t load_failed : 1; /* what it was blocked by couldn't be read */
     uint8_t reloaded : 1;    /* its device's outcomes were, for the frame that is blocked */
 };
-_Static_assert(sizeof(struct session) == 96, "one per connection: docs/capacity.md");
+_Static_assert(sizeof(struct session) == 88, "one per connection: docs/capacity.md");
+_Static_assert(SESSION_CLOSING < 8 && REQUESTS_OUTSTANDING_MAX < 8, "three bits each");
 
 /* Frames under way to a connection: more only when it takes nothing else, or for answers. */
 #define SESSION_ROOM_BYTES 16384

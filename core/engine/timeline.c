@@ -42,6 +42,7 @@ uint64_t timeline_append(struct engine *engine, uint32_t slot, struct record *re
 
     HF_ASSERT(user->state == CELL_PRESENT);
     user->head++;
+    user->not_durable++;
     user->ticket = engine_next_ticket(engine);
     record->type = RECORD_ENTRY;
     record->partition = partition_of(user->id);
@@ -68,7 +69,7 @@ void timeline_make_user(struct engine *engine, uint32_t slot)
     user->state = CELL_PRESENT;
     user->epoch = engine->now_unix_ms / 1000 > 0 ? engine->now_unix_ms / 1000 : 1;
     user->head = 0;
-    user->durable_head = 0;
+    user->not_durable = 0;
     user->floor = 1;
 }
 
@@ -93,10 +94,10 @@ void timeline_advance(struct engine *engine, uint32_t slot, uint64_t seq)
     struct user_cell *user = user_get(&engine->cells, slot);
 
     HF_ASSERT(user->state == CELL_PRESENT && seq <= user->head);
-    if (seq <= user->durable_head) {
+    if (seq <= user_durable_head(user)) {
         return;
     }
-    user->durable_head = seq;
+    user->not_durable = (uint32_t)(user->head - seq);
     for (uint32_t i = user->sessions; i != SLOT_NONE; i = session_get(engine, i)->next) {
         ready_mark(&engine->ready_sessions, i, SESSION_READY_PUSH);
     }
@@ -224,7 +225,7 @@ static bool push_recent(struct engine *engine, struct session *session,
 
     HF_ASSERT(room >= cap);
     entries_begin(&builder, to, cap, session->sent + 1);
-    while (item != NULL && item->seq <= user->durable_head) {
+    while (item != NULL && item->seq <= user_durable_head(user)) {
         HF_ASSERT_SLOW(item->seq == session->sent + 1);
         parse_entry(item->record, item->record_bytes, &record);
         wire_entry_of(engine, session, &record.entry, &wire);
@@ -251,10 +252,10 @@ static void load_entries(struct engine *engine, uint32_t slot, const struct user
     const struct load load = { .kind = LOAD_RANGE,
                                .user = { user->id },
                                .from = session->sent + 1,
-                               .to = user->durable_head,
+                               .to = user_durable_head(user),
                                .bytes = FRAME_BYTES_MAX };
 
-    session->load = loads_start(engine, &load, LOAD_FOR_SESSION, slot);
+    session->load = (uint16_t)loads_start(engine, &load, LOAD_FOR_SESSION, slot);
     if (session->load != SLOT_NONE) {
         engine->stats.catchups_from_store++;
     } else {
@@ -271,7 +272,7 @@ void timeline_push(struct engine *engine, uint32_t slot)
     }
     const struct user_cell *user = user_get(&engine->cells, session->user);
 
-    if (session->sent >= user->durable_head) {
+    if (session->sent >= user_durable_head(user)) {
         return;
     }
     if (session->sent + 1 < user->floor) {
@@ -295,7 +296,8 @@ void timeline_push(struct engine *engine, uint32_t slot)
         }
         return;
     }
-    if (push_recent(engine, session, user, item, at, cap) && session->sent < user->durable_head) {
+    if (push_recent(engine, session, user, item, at, cap) &&
+        session->sent < user_durable_head(user)) {
         ready_mark(&engine->ready_sessions, slot, SESSION_READY_PUSH);
     }
 }
@@ -330,7 +332,7 @@ static bool push_loaded(struct engine *engine, struct session *session,
 
         good = record_parse(from, left, &record, &bytes) == RECORD_OK &&
                record.type == RECORD_ENTRY && record.entry.user.value == user->id &&
-               record.entry.seq == session->sent + 1 && record.entry.seq <= user->durable_head;
+               record.entry.seq == session->sent + 1 && record.entry.seq <= user_durable_head(user);
         if (!good) {
             break;
         }
@@ -400,7 +402,7 @@ enum code timeline_on_ack(struct engine *engine, uint32_t slot, const struct mes
         session->unacked_new = 0;
         session->window_mark = session->sent;
     }
-    if (session->sent < user_get(&engine->cells, session->user)->durable_head) {
+    if (session->sent < user_durable_head(user_get(&engine->cells, session->user))) {
         ready_mark(&engine->ready_sessions, slot, SESSION_READY_PUSH);
     }
     return CODE_OK;
