@@ -249,14 +249,15 @@ static bool start(struct node *node, struct hf_error *error)
 {
     const struct config *config = node->config;
 
+    /* TLS before the log, whose first line says its version. */
     if (!config_check(config, error) || !log_parse_level(config->log_level, &node->level) ||
-        !block_signals(node, error) || !open_logs(node, error) ||
+        !block_signals(node, error) || tls_global_init(error) != 0 || !open_logs(node, error) ||
         !choose_cores(config, &node->core_count, error) ||
         !node_plan_journal(config, node->core_count, &node->journal, error)) {
         return false;
     }
     raise_limits(node);
-    if (tls_global_init(error) != 0 || !choose_features(config, &node->features, error)) {
+    if (!choose_features(config, &node->features, error)) {
         return false;
     }
     node->present = credentials_open(config, error);

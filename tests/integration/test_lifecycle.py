@@ -103,6 +103,10 @@ class Start(OneServer):
                 client.wait_entries(8 if user == 2001 else 1)
                 client.close()
 
+    def test_first_line_says_all_versions(self):
+        line = self.make().start().find_lines("event=starting ")[0]
+        self.assertRegex(line, r'version=\S+ pid=\d+ tls="\w[^"]+" liburing=[\d.]+ lmdb=[\d.]+ ')
+
     def test_signal_while_starting_ends_it(self):
         server = self.make()
         server.start(wait=False)
