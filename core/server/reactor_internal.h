@@ -94,6 +94,7 @@ struct reactor {
     uint32_t sweep_at; /* slot where the sweep goes on */
     uint64_t sweep_due_ns;
     uint64_t drain_until_ns; /* 0: not draining */
+    uint32_t drain_at;       /* slots below have been told to leave */
     bool stopping;
     _Atomic bool empty;
 

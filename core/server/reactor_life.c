@@ -165,6 +165,20 @@ void reactor_expect_input(struct reactor *reactor, uint32_t slot)
                reactor->now_ns + reactor->config->keepalive_s * CLOCK_NS_PER_S * 2);
 }
 
+/* Everybody is told to come back at another moment, so that the next server isn't stormed. */
+static void tell_to_leave(struct reactor *reactor, uint32_t slot)
+{
+    uint8_t frame[GOAWAY_FRAME_BYTES_MAX];
+    const struct message_goaway goaway = {
+        .why = GOAWAY_RESTART,
+        .wait_min_ms = 0,
+        .wait_max_ms = (uint32_t)reactor->config->drain_spread_ms,
+    };
+
+    reactor_put_frame(reactor, slot, frame, message_encode_goaway(frame, sizeof frame, &goaway),
+                      false);
+}
+
 /* The engine took HELLO: what came behind it follows. */
 static void go_live(struct reactor *reactor, uint32_t slot, struct conn *conn)
 {
@@ -174,6 +188,9 @@ static void go_live(struct reactor *reactor, uint32_t slot, struct conn *conn)
 
     conn->state = CONN_LIVE;
     reactor_expect_input(reactor, slot);
+    if (reactor->drain_until_ns != 0 && slot < reactor->drain_at) {
+        tell_to_leave(reactor, slot); /* it was on its way when the others were told */
+    }
     if (link_keep_plain(&reactor->pools, &conn->link, plain, frozen->plain_bytes)) {
         reactor_work_input(reactor, slot, cipher, frozen->cipher_bytes);
     } else {
@@ -496,6 +513,29 @@ static void sweep(struct reactor *reactor)
     }
 }
 
+/*
+ * There may be more connections than cells, and one for whose frame there's none is lost without a
+ * word. So the crowd is told turn by turn; half of the cells stay for the others' output. What was
+ * sent completes in a later turn, so there is one.
+ */
+static void tell_crowd_to_leave(struct reactor *reactor)
+{
+    const uint32_t slots = reactor->conns.fresh_;
+    uint32_t room = (cells_free(&reactor->cells, CELL_SMALL) + 1) / 2 +
+                    (cells_free(&reactor->cells, CELL_MEDIUM) + 1) / 2;
+
+    if (reactor->drain_until_ns == 0) {
+        return;
+    }
+    for (; reactor->drain_at < slots && room > 0; reactor->drain_at++) {
+        if (slab_alive(&reactor->conns, reactor->drain_at) &&
+            reactor_conn(reactor, reactor->drain_at)->state == CONN_LIVE) {
+            tell_to_leave(reactor, reactor->drain_at);
+            room--;
+        }
+    }
+}
+
 void reactor_run_timers(struct reactor *reactor)
 {
     uint32_t budget = 4096;
@@ -509,26 +549,15 @@ void reactor_run_timers(struct reactor *reactor)
         on_timer(reactor, slot);
     }
     sweep(reactor);
+    tell_crowd_to_leave(reactor);
     for (uint32_t n = reactor->leaving.count; n > 0; n--) {
         reactor_leave(reactor, slot_queue_take(&reactor->leaving));
     }
 }
 
-/* Everybody is told to come back at another moment, so that the next server isn't stormed. */
 void reactor_begin_drain(struct reactor *reactor, uint64_t until_ns)
 {
-    uint8_t frame[GOAWAY_FRAME_BYTES_MAX];
-    const struct message_goaway goaway = {
-        .why = GOAWAY_RESTART,
-        .wait_min_ms = 0,
-        .wait_max_ms = (uint32_t)reactor->config->drain_spread_ms,
-    };
-    const size_t frame_size = message_encode_goaway(frame, sizeof frame, &goaway);
-
     reactor->drain_until_ns = until_ns;
-    for (uint32_t slot = 0; slot < reactor->conns.fresh_; slot++) {
-        if (slab_alive(&reactor->conns, slot) && reactor_conn(reactor, slot)->state == CONN_LIVE) {
-            reactor_put_frame(reactor, slot, frame, frame_size, false);
-        }
-    }
+    reactor->drain_at = 0;
+    tell_crowd_to_leave(reactor);
 }

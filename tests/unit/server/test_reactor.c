@@ -1,0 +1,149 @@
+/* What a reactor does with its connections by itself: here it has no engine and no store. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+
+#include "core/server/reactor_internal.h"
+#include "proto/message.h"
+
+#define CONNS 100
+#define FEW   8 /* cells of each kind */
+
+struct world {
+    struct config config;
+    struct post post;
+    struct reactor reactor;
+};
+
+static int open_world(void **state)
+{
+    struct world *world = aligned_alloc(64, (sizeof *world + 63) / 64 * 64);
+    const uint32_t counts[CELL_CLASSES] = { FEW, FEW, FEW };
+    const struct ring_group_config group = {
+        .files = CONNS,
+        .recv_buffers_bytes = 64 * 1024,
+        .recv_buffer_bytes = 4096,
+    };
+    struct hf_error error = { 0 };
+
+    assert_non_null(world);
+    memset(world, 0, sizeof *world);
+
+    struct reactor *reactor = &world->reactor;
+
+    config_init(&world->config);
+    assert_true(post_open(&world->post, 1, &world->config, &error));
+    reactor->config = &world->config;
+    reactor->post = &world->post;
+    reactor->mail = &world->post.cores[0];
+    reactor->start_ns = clock_now_ns();
+    reactor->now_ns = reactor->start_ns;
+    reactor->now_s = 1;
+    reactor->room_bytes = UINT64_MAX;
+    reactor->pools = (struct link_pools){ &reactor->cells, &reactor->tls };
+    if (!ring_group_open(&reactor->group, &group, &error) ||
+        !ring_group_enable(&reactor->group, &error)) {
+        fail_msg("%s", error.text);
+    }
+    assert_true(slab_open(&reactor->conns, sizeof(struct conn), CONNS, 0, &error));
+    assert_true(timers_open(&reactor->timers, CONNS, CLOCK_NS_PER_MS, reactor->now_ns, &error));
+    assert_true(cells_open(&reactor->cells, counts, &error));
+    assert_int_equal(tls_core_open(&reactor->tls, 8, &error), 0);
+    assert_true(slot_queue_open(&reactor->dirty, CONNS));
+    assert_true(slot_queue_open(&reactor->again, CONNS));
+    assert_true(slot_queue_open(&reactor->roomless, CONNS));
+    assert_true(slot_queue_open(&reactor->forget, CONNS));
+    assert_true(slot_queue_open(&reactor->leaving, CONNS));
+    *state = world;
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    struct world *world = *state;
+    struct reactor *reactor = &world->reactor;
+
+    ring_group_close(&reactor->group);
+    slab_close(&reactor->conns);
+    timers_close(&reactor->timers);
+    cells_close(&reactor->cells);
+    tls_core_close(&reactor->tls);
+    slot_queue_close(&reactor->dirty);
+    slot_queue_close(&reactor->again);
+    slot_queue_close(&reactor->roomless);
+    slot_queue_close(&reactor->forget);
+    slot_queue_close(&reactor->leaving);
+    post_close(&world->post);
+    free(world);
+    return 0;
+}
+
+static uint32_t add_conn(struct world *world, enum conn_state conn_state)
+{
+    const uint32_t slot = slab_take(&world->reactor.conns);
+
+    assert_int_not_equal(slot, SLAB_NONE);
+    struct conn *conn = reactor_conn(&world->reactor, slot);
+    conn->state = (uint8_t)conn_state;
+    conn->file = slot;
+    conn->expires_at_s = UINT32_MAX;
+    return slot;
+}
+
+/* What was queued leaves at once; returns how many connections had something. */
+static uint32_t send_all(struct world *world, uint32_t told[CONNS])
+{
+    struct reactor *reactor = &world->reactor;
+    uint32_t count = 0;
+    uint32_t slot;
+
+    while ((slot = slot_queue_take(&reactor->dirty)) != SLAB_NONE) {
+        struct conn *conn = reactor_conn(reactor, slot);
+
+        assert_int_equal(conn->state, CONN_LIVE);
+        assert_int_not_equal(conn->link.out_bytes[0], 0);
+        conn->flags &= (uint16_t)~CONN_DIRTY;
+        conn->link.out_bytes[0] = 0;
+        cells_give(&reactor->cells, conn->link.out[0]);
+        conn->link.out[0] = CELL_NONE;
+        told[slot]++;
+        count++;
+    }
+    return count;
+}
+
+static void crowd_larger_than_the_cells_is_told_to_leave_without_losing_any(void **state)
+{
+    struct world *world = *state;
+    uint32_t told[CONNS] = { 0 };
+    uint32_t all = 0;
+
+    for (uint32_t i = 0; i < CONNS; i++) {
+        (void)add_conn(world, CONN_LIVE);
+    }
+    reactor_begin_drain(&world->reactor, world->reactor.now_ns + CLOCK_NS_PER_S);
+    for (uint32_t turns = 0; turns < CONNS; turns++) {
+        reactor_run_timers(&world->reactor);
+        all += send_all(world, told);
+    }
+    assert_int_equal(all, CONNS);
+    for (uint32_t slot = 0; slot < CONNS; slot++) {
+        assert_int_equal(told[slot], 1);
+        assert_int_equal(reactor_conn(&world->reactor, slot)->state, CONN_LIVE);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            crowd_larger_than_the_cells_is_told_to_leave_without_losing_any, open_world,
+            close_world),
+    };
+
+    return cmocka_run_group_tests_name("server/reactor", tests, NULL, NULL);
+}
