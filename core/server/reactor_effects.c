@@ -16,7 +16,7 @@ static void do_welcome(struct reactor *reactor, const struct effect *effect)
     uint8_t frame[HELLO_OK_FRAME_BYTES_MAX];
     uint8_t token[RESUME_TOKEN_BYTES];
 
-    if (conn == NULL) {
+    if (conn == NULL || conn->state >= CONN_ENDING) {
         return;
     }
 

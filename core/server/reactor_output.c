@@ -19,8 +19,8 @@ void reactor_put_frame(struct reactor *reactor, uint32_t slot, const uint8_t *fr
     struct conn *conn = reactor_conn(reactor, slot);
 
     HF_ASSERT(frame_bytes != 0);
-    if (conn->state > CONN_ENDING) {
-        return;
+    if (conn->state > CONN_ENDING || (of_engine && conn->state == CONN_ENDING)) {
+        return; /* behind ERROR or close_notify comes nothing; the engine doesn't know yet */
     }
     if (!link_put_frame(&reactor->pools, &conn->link, frame, frame_bytes, of_engine)) {
         /* A frame can't be left out, so the connection goes; the client resumes at its cursor. */

@@ -137,12 +137,29 @@ static void crowd_larger_than_the_cells_is_told_to_leave_without_losing_any(void
     }
 }
 
+static void engine_says_nothing_behind_the_last_words(void **state)
+{
+    struct world *world = *state;
+    struct reactor *reactor = &world->reactor;
+    const uint32_t slot = add_conn(world, CONN_LIVE);
+    const struct conn *conn = reactor_conn(reactor, slot);
+    const uint8_t frame[FRAME_HEADER_BYTES] = { 0, 0, 0, FRAME_TYPE_ENTRIES };
+
+    reactor_end(reactor, slot, CODE_IDLE);
+    const uint32_t queued = conn->link.out_bytes[0];
+    assert_int_not_equal(queued, 0);
+    reactor_put_frame(reactor, slot, frame, sizeof frame, true);
+    assert_int_equal(conn->link.out_bytes[0], queued);
+    assert_int_equal(conn->state, CONN_ENDING);
+}
+
+#define TEST_OF(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(
-            crowd_larger_than_the_cells_is_told_to_leave_without_losing_any, open_world,
-            close_world),
+        TEST_OF(crowd_larger_than_the_cells_is_told_to_leave_without_losing_any),
+        TEST_OF(engine_says_nothing_behind_the_last_words),
     };
 
     return cmocka_run_group_tests_name("server/reactor", tests, NULL, NULL);
