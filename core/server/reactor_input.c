@@ -8,7 +8,8 @@
 
 static void receive_on(struct reactor *reactor, uint32_t slot, struct conn *conn)
 {
-    if ((conn->flags & (CONN_RECEIVING | CONN_PEER_DONE)) != 0 || conn->state == CONN_CLOSING) {
+    if ((conn->flags & (CONN_RECEIVING | CONN_PEER_DONE)) != 0 || conn->state == CONN_CLOSING ||
+        reactor->stopping) { /* else clients that go on writing keep the journal from being idle */
         return;
     }
     conn->flags |= CONN_RECEIVING;
@@ -29,7 +30,8 @@ void reactor_run_again_later(struct reactor *reactor, uint32_t slot)
 
 /*
  * While one receive is in flight a poll event needs no answer: that receive runs at submission,
- * after this event was posted. A blocked connection is read on when its input goes on.
+ * after this event was posted. A blocked connection is read on when its input goes on, also if that
+ * is later in this turn: what came between would pile up behind what was kept.
  */
 void reactor_on_poll(struct reactor *reactor, struct ring_event *event)
 {
@@ -45,7 +47,7 @@ void reactor_on_poll(struct reactor *reactor, struct ring_event *event)
     if (event->result < 0) {
         return;
     }
-    if ((conn->flags & CONN_BLOCKED) != 0 || conn->state == CONN_HELLO) {
+    if ((conn->flags & (CONN_BLOCKED | CONN_STARVED)) != 0 || conn->state == CONN_HELLO) {
         conn->flags |= CONN_READABLE; /* what came with the connection is worked off first */
         return;
     }

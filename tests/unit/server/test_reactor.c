@@ -137,6 +137,49 @@ static void crowd_larger_than_the_cells_is_told_to_leave_without_losing_any(void
     }
 }
 
+static struct ring_event poll_event(struct world *world, uint32_t slot)
+{
+    return (struct ring_event){
+        .tag = ring_tag(OP_POLL, slot, slab_generation(&world->reactor.conns, slot)),
+        .result = 1,
+        .flags = IORING_CQE_F_MORE,
+    };
+}
+
+static bool is_receiving(struct world *world, uint32_t slot)
+{
+    return (reactor_conn(&world->reactor, slot)->flags & CONN_RECEIVING) != 0;
+}
+
+/* Else a receive would come between, and what is kept grow beyond its cell. */
+static void readable_connection_is_not_received_from_before_its_kept_input_goes_on(void **state)
+{
+    struct world *world = *state;
+    const uint32_t slot = add_conn(world, CONN_LIVE);
+    struct ring_event event = poll_event(world, slot);
+
+    reactor_run_again_later(&world->reactor, slot); /* as when the engine unblocks it */
+    reactor_on_poll(&world->reactor, &event);
+    assert_false(is_receiving(world, slot));
+    reactor_run_again(&world->reactor);
+    assert_true(is_receiving(world, slot));
+}
+
+/* Or a crowd that goes on writing would keep the journal from ever being idle. */
+static void nothing_is_received_after_stop(void **state)
+{
+    struct world *world = *state;
+    const uint32_t slot = add_conn(world, CONN_LIVE);
+    struct ring_event event = poll_event(world, slot);
+
+    world->reactor.stopping = true;
+    reactor_on_poll(&world->reactor, &event);
+    assert_false(is_receiving(world, slot));
+    reactor_run_again_later(&world->reactor, slot);
+    reactor_run_again(&world->reactor);
+    assert_false(is_receiving(world, slot));
+}
+
 static void engine_says_nothing_behind_the_last_words(void **state)
 {
     struct world *world = *state;
@@ -159,6 +202,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_OF(crowd_larger_than_the_cells_is_told_to_leave_without_losing_any),
+        TEST_OF(readable_connection_is_not_received_from_before_its_kept_input_goes_on),
+        TEST_OF(nothing_is_received_after_stop),
         TEST_OF(engine_says_nothing_behind_the_last_words),
     };
 
