@@ -95,9 +95,10 @@ void reactor_ungrant(struct reactor *reactor, uint32_t slot, uint32_t generation
     }
 }
 
-static void return_frozen(struct reactor *reactor, struct conn *conn)
+/* `code`: CODE_OK if it was adopted; then MAIL_LEFT will tell of its end. */
+static void return_frozen(struct reactor *reactor, struct conn *conn, enum code code)
 {
-    struct mail mail = { .kind = MAIL_ADOPT_RETURN, .bytes = conn->frozen };
+    struct mail mail = { .kind = MAIL_ADOPT_RETURN, .bytes = conn->frozen, .code = (uint16_t)code };
 
     HF_ASSERT(conn->frozen != NULL);
     conn->frozen = NULL;
@@ -196,7 +197,7 @@ static void go_live(struct reactor *reactor, uint32_t slot, struct conn *conn)
     } else {
         reactor_end(reactor, slot, CODE_BUSY);
     }
-    return_frozen(reactor, conn);
+    return_frozen(reactor, conn, CODE_OK);
     if (conn->state == CONN_LIVE) {
         reactor_run_again_later(reactor, slot); /* receives what came while HELLO was waiting */
     }
@@ -268,7 +269,7 @@ static void forget(struct reactor *reactor, uint32_t slot, struct conn *conn)
     }
     conn->flags &= (uint16_t)~CONN_BLOCKED;
     if (conn->state == CONN_HELLO && conn->frozen != NULL) {
-        return_frozen(reactor, conn);
+        return_frozen(reactor, conn, CODE_OK);
     }
 }
 
@@ -444,7 +445,7 @@ static void on_timer(struct reactor *reactor, uint32_t slot)
     switch ((enum conn_state)conn->state) {
     case CONN_GRANTED:
         if ((conn->flags & CONN_GRANT_MAIL) != 0) {
-            return_frozen(reactor, conn);
+            return_frozen(reactor, conn, CODE_BUSY);
         }
         if ((conn->flags & CONN_GRANT_FILE) != 0) {
             conn->error = CODE_INTERNAL;

@@ -196,6 +196,35 @@ static void engine_says_nothing_behind_the_last_words(void **state)
     assert_int_equal(conn->state, CONN_ENDING);
 }
 
+/* A door that hears OK waits for MAIL_LEFT before it counts the address's connection off. */
+static void record_of_a_grant_that_ran_out_comes_back_as_not_adopted(void **state)
+{
+    struct world *world = *state;
+    struct reactor *reactor = &world->reactor;
+    const uint32_t slot = add_conn(world, CONN_GRANTED);
+    struct conn_frozen frozen = { .version = CONN_FROZEN_VERSION };
+    const struct mail adopt = {
+        .kind = MAIL_ADOPT,
+        .conn_slot = slot,
+        .conn_generation = slab_generation(&reactor->conns, slot),
+        .bytes = &frozen,
+    };
+
+    assert_int_equal(ring_group_take_file(&reactor->group), 0);
+    timers_set(&reactor->timers, slot, reactor->now_ns);
+    reactor_adopt(reactor, &adopt);
+    reactor->now_ns += CLOCK_NS_PER_S;
+    reactor_run_timers(reactor);
+
+    const struct mail *back = mailbox_take(&world->post.cores[0].reactor_to_door[0]);
+
+    assert_non_null(back);
+    assert_int_equal(back->kind, MAIL_ADOPT_RETURN);
+    assert_ptr_equal(back->bytes, &frozen);
+    assert_int_not_equal(back->code, CODE_OK);
+    assert_false(slab_alive(&reactor->conns, slot));
+}
+
 #define TEST_OF(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
 
 int main(void)
@@ -205,6 +234,7 @@ int main(void)
         TEST_OF(readable_connection_is_not_received_from_before_its_kept_input_goes_on),
         TEST_OF(nothing_is_received_after_stop),
         TEST_OF(engine_says_nothing_behind_the_last_words),
+        TEST_OF(record_of_a_grant_that_ran_out_comes_back_as_not_adopted),
     };
 
     return cmocka_run_group_tests_name("server/reactor", tests, NULL, NULL);
