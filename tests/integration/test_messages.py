@@ -3,8 +3,10 @@
 
     test_messages.py HOLDFASTD HOLDFAST_TOKEN
 """
+import concurrent.futures
 import os
 import struct
+import threading
 import unittest
 
 import harness
@@ -262,6 +264,44 @@ class Messages(harness.ServerTest):
         client = self.login(self.new_user())
         client.write_frame(wire.BYE)
         self.assertIsNone(client.wait_end())
+
+
+class FullBatch(harness.ServerTest):
+    """A batch of the journal of 64 KB: a few clients fill it while the one before is written."""
+
+    OPTIONS = {"cores": 1, "journal_bytes": "64M", "journal_segment_bytes": "256k"}
+    PAIRS = 12
+    ROUNDS = 6
+    BODY = 1900
+
+    def talk(self, sender, peer, start):
+        """Rounds of as many SENDs as may be unanswered, in one write; returns their bodies."""
+        bodies = []
+        for round_number in range(self.ROUNDS):
+            frames = b""
+            for i in range(32):
+                body = b"%d %d %d " % (sender.user, round_number, i)
+                bodies.append(body + os.urandom(self.BODY - len(body)))
+                sender.counter += 1
+                frames += wire.frame(wire.SEND, wire.send_payload(
+                    sender.counter, os.urandom(16), peer.user, bodies[-1]))
+            start.wait(wire.TIMEOUT)
+            sender.write(frames)
+            sender.wait_for(lambda: len(sender.answers) == len(bodies))
+        return bodies
+
+    def test_what_waits_for_the_next_batch_is_neither_lost_nor_overtaken(self):
+        senders = [self.login(self.new_user()) for _ in range(self.PAIRS)]
+        peers = [self.login(self.new_user()) for _ in range(self.PAIRS)]
+        start = threading.Barrier(self.PAIRS)
+        with concurrent.futures.ThreadPoolExecutor(self.PAIRS) as pool:
+            sent = list(pool.map(self.talk, senders, peers, [start] * self.PAIRS))
+        for sender, peer, bodies in zip(senders, peers, sent, strict=True):
+            self.assertTrue(all(answer["accepted"] for answer in sender.answers.values()))
+            self.assertEqual([sender.answers[counter]["seq"] for counter in sorted(sender.answers)],
+                             list(range(1, len(bodies) + 1)))
+            self.assertEqual([entry["body"] for entry in peer.wait_entries(len(bodies))], bodies)
+            sender.ping()
 
 
 if __name__ == "__main__":
