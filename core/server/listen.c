@@ -12,11 +12,16 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "core/io/clock.h"
+#include "core/io/thread.h"
 
 #define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
 
 /* What may lie unsent in the kernel for a client that doesn't read: 16 KB instead of 2.8 MB. */
 #define NOTSENT_LOWAT 16384
+
+#define BIND_PATIENCE_NS (2 * CLOCK_NS_PER_S)
+#define BIND_RETRY_NS    (20 * CLOCK_NS_PER_MS)
 
 static bool refuse(struct hf_error *error, const char *text, size_t text_bytes, const char *why)
 {
@@ -177,20 +182,37 @@ static int bind_one(const struct listen_address *address, bool reuse_port, struc
     return fd;
 }
 
+/*
+ * Without SO_REUSEPORT: or we would share the port with a server that has it, unknowingly. With
+ * patience: a server that was killed is gone before its listeners are, for the kernel takes its
+ * rings down in the background.
+ */
+static bool is_free(const struct listen_address *address, struct hf_error *error)
+{
+    const uint64_t until_ns = clock_now_ns() + BIND_PATIENCE_NS;
+    int probe;
+
+    while ((probe = bind_one(address, false, error)) < 0 && error->errno_value == EADDRINUSE &&
+           clock_now_ns() < until_ns) {
+        thread_rest(BIND_RETRY_NS);
+    }
+    if (probe < 0) {
+        return false;
+    }
+    (void)close(probe);
+    return true;
+}
+
 bool listen_bind(struct listen_address *address, int *fds, uint32_t core_count,
                  struct hf_error *error)
 {
     char text[LISTEN_TEXT_BYTES];
 
-    /* Without SO_REUSEPORT: or we would share the port with a server that has it, unknowingly. */
-    const int probe = bind_one(address, false, error);
-
     listen_format((const struct sockaddr *)&address->address, text);
-    if (probe < 0) {
+    if (!is_free(address, error)) {
         hf_error_prepend(error, "listen on %s", text);
         return false;
     }
-    (void)close(probe);
     for (uint32_t i = 0; i < core_count; i++) {
         fds[i] = bind_one(address, true, error);
         if (fds[i] >= 0 &&

@@ -36,7 +36,8 @@ void listen_format(const struct sockaddr *address, char text[LISTEN_TEXT_BYTES])
 /*
  * One socket for each core, all bound to the address (SO_REUSEPORT: the kernel spreads clients over
  * them), none listening yet. An address that another process has is refused, though it may have
- * SO_REUSEPORT too. The port that was chosen for port 0 is put into the address.
+ * SO_REUSEPORT too; but not before two seconds, since a server that was killed has its addresses a
+ * little longer than its process. The port that was chosen for port 0 is put into the address.
  */
 bool listen_bind(struct listen_address *address, int *fds, uint32_t core_count,
                  struct hf_error *error) __attribute__((warn_unused_result));
