@@ -13,6 +13,9 @@
 
 #define MEMORY_DEFAULT        ((size_t)64 << 20)
 #define SLICE_RECORDS_DEFAULT 2000
+/* Each user dirties pages of its own, and LMDB keeps the memory of the most that one transaction
+ * ever had, a volume. */
+#define SLICE_USERS_MAX 128
 /* A record becomes a row, and touches the rows of its user, conversation and device. */
 #define OPERATIONS_A_RECORD 4
 /* A floor drops some tens of entries, each with a row or two. */
@@ -394,12 +397,15 @@ static enum flush_status plan(struct flush *flush)
 static size_t slice_end(const struct flush *flush)
 {
     size_t end = flush->next_ref;
+    uint32_t users = 0;
 
     while (end < flush->ref_count && flush->refs[end].volume == flush->volume &&
            end - flush->next_ref < flush->records_max) {
-        if (end - flush->next_ref >= flush->config.slice_records &&
-            flush->refs[end].user != flush->refs[end - 1].user) {
-            break;
+        if (end == flush->next_ref || flush->refs[end].user != flush->refs[end - 1].user) {
+            if (end - flush->next_ref >= flush->config.slice_records || users == SLICE_USERS_MAX) {
+                break;
+            }
+            users++;
         }
         end++;
     }

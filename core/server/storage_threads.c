@@ -5,6 +5,7 @@
 #include "core/server/storage_internal.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,6 +218,7 @@ static void flush_once(struct storage *storage, const struct storage_flush *orde
         HF_ASSERT(given); /* one flush at a time */
     }
     flush_close(flush);
+    (void)malloc_trim(0); /* its copy of the records: tens of megabytes, needed again in minutes */
 }
 
 void *storage_flusher_run(void *argument)
