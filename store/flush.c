@@ -15,7 +15,7 @@
 #define SLICE_RECORDS_DEFAULT 2000
 /* Each user dirties pages of its own, and LMDB keeps the memory of the most that one transaction
  * ever had, a volume. */
-#define SLICE_USERS_MAX 128
+#define SLICE_USERS_MAX 32
 /* A record becomes a row, and touches the rows of its user, conversation and device. */
 #define OPERATIONS_A_RECORD 4
 /* A floor drops some tens of entries, each with a row or two. */

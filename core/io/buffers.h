@@ -55,7 +55,7 @@ enum cell_class {
 };
 
 #define CELL_SMALL_BYTES  256U
-#define CELL_MEDIUM_BYTES 2048U
+#define CELL_MEDIUM_BYTES 4096U  /* what a window of 16 short messages takes */
 #define CELL_LARGE_BYTES  17408U /* 17 KiB; a TLS record: 5 + 16,384 + 256 B at most */
 
 /* Four bytes in the connection instead of pointer and size. */

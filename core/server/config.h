@@ -62,7 +62,7 @@
            "One file of a journal; at least 4 a core are used")                                    \
     NUMBER(flush_percent, "%", 33, 5, 70, "Journal in use when the flush into the volumes begins") \
     NUMBER(flush_interval_s, "s", 300, 1, 86400, "And at least so often, when there is anything")  \
-    NUMBER(recent_bytes, "bytes", 4194304, 65536, 1073741824,                                      \
+    NUMBER(recent_bytes, "bytes", 2097152, 65536, 1073741824,                                      \
            "Recent entries kept in memory, a core")                                                \
     NUMBER(retention_count, "", 100000, 0, 1000000000000, "Entries kept a user; 0: all")           \
     NUMBER(out_quota, "", 4096, 16, 1000000,                                                       \

@@ -48,9 +48,11 @@ struct conn {
     struct link link; /* bytes 0-255 */
     struct user_id user;
     struct device_id device;
-    uint32_t generation;        /* of the device, for its resume tokens */
-    struct conn_frozen *frozen; /* GRANTED, HELLO: lent by the door */
-    uint64_t pong_opaque;
+    uint32_t generation; /* of the device, for its resume tokens */
+    union {
+        struct conn_frozen *frozen; /* GRANTED, HELLO: lent by the door */
+        uint64_t pong_opaque;       /* later */
+    };
     uint64_t address_key;  /* for the bound on connections an address */
     uint32_t file;         /* slot in the ring's table */
     uint32_t expires_at_s; /* of the login, seconds of the reactor's clock */
@@ -66,7 +68,7 @@ struct conn {
     uint8_t door;         /* core of the door that accepted it */
     uint8_t error;        /* why it ends: enum code, of those below 128; 0: by the peer */
 };
-_Static_assert(sizeof(struct conn) <= 336, "paid by every connection: docs/capacity.md");
+_Static_assert(sizeof(struct conn) <= 328, "paid by every connection: docs/capacity.md");
 
 /*
  * A connection on its way from a door to a reactor, as one flat record: keys, whom the token speaks

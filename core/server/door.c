@@ -15,7 +15,7 @@
 #define TICK_NS           (10 * CLOCK_NS_PER_MS)
 #define SLOTS_WAITING     4096 /* beyond handshakes_max: what one enter may take from a backlog */
 #define SLOTS_WAITING_MIN 16
-#define RECV_BUFFERS      128
+#define RECV_BUFFERS      64
 #define RECV_BUFFER_BYTES 4096
 #define KEYED_CONTEXTS    64
 #define REARM_NS          (100 * CLOCK_NS_PER_MS)

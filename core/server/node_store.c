@@ -15,12 +15,10 @@
 #include "store/recover.h"
 #include "store/volume_lmdb.h"
 
-#define SEGMENTS_MIN   4
-#define SEGMENTS_MAX   256 /* what a flush or a read can name */
-#define RING_BYTES_MIN UINT64_C(131072)
-#define RING_BYTES_MAX                                                                             \
-    (2 << 20) /* the last of the journal, in memory: half is the largest batch  \
-                                  */
+#define SEGMENTS_MIN      4
+#define SEGMENTS_MAX      256 /* what a flush or a read can name */
+#define RING_BYTES_MIN    UINT64_C(131072)
+#define RING_BYTES_MAX    (1 << 20) /* the last of the journal, in memory: half is the largest batch */
 #define PROGRESS_AFTER_NS (2 * CLOCK_NS_PER_S)
 #define PROGRESS_EVERY_NS (5 * CLOCK_NS_PER_S)
 #define FULL_RETRY_NS     (1 * CLOCK_NS_PER_S)

@@ -25,9 +25,9 @@
 /* Peer frames that a core may have lent at once, by size (CELL_SMALL, _MEDIUM, _LARGE). */
 #define POST_STREAM_CELLS                                                                          \
     {                                                                                              \
-        4096, 256, 32                                                                              \
+        2048, 96, 32                                                                               \
     }
-#define POST_STREAM_CELLS_ALL (4096 + 256 + 32)
+#define POST_STREAM_CELLS_ALL (2048 + 96 + 32)
 
 /* Of one core; [i]: from or to the thread of core i. */
 struct post_core {

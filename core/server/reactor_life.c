@@ -96,12 +96,12 @@ void reactor_ungrant(struct reactor *reactor, uint32_t slot, uint32_t generation
 }
 
 /* `code`: CODE_OK if it was adopted; then MAIL_LEFT will tell of its end. */
-static void return_frozen(struct reactor *reactor, struct conn *conn, enum code code)
+static void return_frozen(struct reactor *reactor, const struct conn *conn,
+                          struct conn_frozen *frozen, enum code code)
 {
-    struct mail mail = { .kind = MAIL_ADOPT_RETURN, .bytes = conn->frozen, .code = (uint16_t)code };
+    struct mail mail = { .kind = MAIL_ADOPT_RETURN, .bytes = frozen, .code = (uint16_t)code };
 
-    HF_ASSERT(conn->frozen != NULL);
-    conn->frozen = NULL;
+    HF_ASSERT(frozen != NULL);
     mail.from = (uint8_t)reactor->index;
     const bool given =
         post_give(&reactor->post->cores[conn->door].reactor_to_door[reactor->index], &mail);
@@ -188,6 +188,7 @@ static void go_live(struct reactor *reactor, uint32_t slot, struct conn *conn)
     uint8_t *cipher = plain + frozen->plain_bytes;
 
     conn->state = CONN_LIVE;
+    conn->frozen = NULL; /* its place is for PINGs from here on */
     reactor_expect_input(reactor, slot);
     if (reactor->drain_until_ns != 0 && slot < reactor->drain_at) {
         tell_to_leave(reactor, slot); /* it was on its way when the others were told */
@@ -197,7 +198,7 @@ static void go_live(struct reactor *reactor, uint32_t slot, struct conn *conn)
     } else {
         reactor_end(reactor, slot, CODE_BUSY);
     }
-    return_frozen(reactor, conn, CODE_OK);
+    return_frozen(reactor, conn, frozen, CODE_OK);
     if (conn->state == CONN_LIVE) {
         reactor_run_again_later(reactor, slot); /* receives what came while HELLO was waiting */
     }
@@ -269,7 +270,8 @@ static void forget(struct reactor *reactor, uint32_t slot, struct conn *conn)
     }
     conn->flags &= (uint16_t)~CONN_BLOCKED;
     if (conn->state == CONN_HELLO && conn->frozen != NULL) {
-        return_frozen(reactor, conn, CODE_OK);
+        return_frozen(reactor, conn, conn->frozen, CODE_OK);
+        conn->frozen = NULL;
     }
 }
 
@@ -445,7 +447,8 @@ static void on_timer(struct reactor *reactor, uint32_t slot)
     switch ((enum conn_state)conn->state) {
     case CONN_GRANTED:
         if ((conn->flags & CONN_GRANT_MAIL) != 0) {
-            return_frozen(reactor, conn, CODE_BUSY);
+            return_frozen(reactor, conn, conn->frozen, CODE_BUSY);
+            conn->frozen = NULL;
         }
         if ((conn->flags & CONN_GRANT_FILE) != 0) {
             conn->error = CODE_INTERNAL;

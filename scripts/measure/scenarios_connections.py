@@ -5,7 +5,7 @@ import time
 import proc
 from checks import Ledger
 from figures import median, slope
-from machine import cpus_allowed
+from machine import Failure, cpus_allowed
 from scenarios_messages import JOURNAL_BYTES, two_cpus
 
 
@@ -21,9 +21,20 @@ def await_freed(seconds=60):
         time.sleep(1)
 
 
+def await_flushed(server, seconds=60):
+    """Until all is in the volumes, so that what a flush leaves behind in memory is counted too."""
+    end = time.monotonic() + seconds
+    while server.metrics()["holdfast_unflushed_entries"] > 0:
+        if time.monotonic() > end:
+            raise Failure(f"{server.folder}: not flushed after {seconds} s")
+        time.sleep(0.2)
+    time.sleep(1)
+
+
 def measure_idle(bench, count, ledger):
     """(kernel bytes of both ends, those of the client's, user bytes in all, of them the index)."""
-    server = bench.server(f"idle-{count}", max_connections=count, journal_bytes=JOURNAL_BYTES)
+    server = bench.server(f"idle-{count}", max_connections=count, journal_bytes=JOURNAL_BYTES,
+                          flush_interval_s=10)
     server.start()
     await_freed()
     before = proc.read_slabinfo()
@@ -31,6 +42,7 @@ def measure_idle(bench, count, ledger):
                       threads=2, settle_timeout=120)
     load.until("begin", 900, "hold")
     after = proc.read_slabinfo()
+    await_flushed(server)
     user = proc.anonymous_bytes(server.pid)
     index = server.metrics()["holdfast_unflushed_index_bytes"]
     load.release()

@@ -25,12 +25,12 @@ static void journals_are_cut_by_the_configuration(void **state)
         uint32_t count;
         uint32_t ring;
     } rows[] = {
-        { "defaults, two cores", 256 * MB, 16 * MB, 2, 16 << 20, 8, 2 << 20 },
-        { "four segments at least", 256 * MB, 16 * MB, 16, 4 << 20, 4, 2 << 20 },
+        { "defaults, two cores", 256 * MB, 16 * MB, 2, 16 << 20, 8, 1 << 20 },
+        { "four segments at least", 256 * MB, 16 * MB, 16, 4 << 20, 4, 1 << 20 },
         { "the smallest", 4 * MB, MB, 4, 256 << 10, 4, 128 << 10 },
         { "odd shares are rounded down", 5 * MB, MB, 3, 434176, 4, 128 << 10 },
-        { "256 segments at most", 1024 * MB, MB, 1, 4 << 20, 256, 2 << 20 },
-        { "a terabyte", MB * MB, 16 * MB, 1, UINT32_C(4294963200), 256, 2 << 20 },
+        { "256 segments at most", 1024 * MB, MB, 1, 4 << 20, 256, 1 << 20 },
+        { "a terabyte", MB * MB, 16 * MB, 1, UINT32_C(4294963200), 256, 1 << 20 },
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
