@@ -60,7 +60,7 @@
            "Journals of all cores together")                                                       \
     NUMBER(journal_segment_bytes, "bytes", 16777216, 262144, 1073741824,                           \
            "One file of a journal; at least 4 a core are used")                                    \
-    NUMBER(flush_percent, "%", 33, 5, 70, "Journal in use when the flush into the volumes begins") \
+    NUMBER(flush_percent, "%", 30, 5, 70, "Journal in use when the flush into the volumes begins") \
     NUMBER(flush_interval_s, "s", 300, 1, 86400, "And at least so often, when there is anything")  \
     NUMBER(recent_bytes, "bytes", 2097152, 65536, 1073741824,                                      \
            "Recent entries kept in memory, a core")                                                \

@@ -70,11 +70,11 @@ static struct engine *open_engine(const struct reactor_options *options, uint32_
         .users_max = share + share / 4 + 4096,
         .devices_max = share + share / 2 + 8192,
         .heads_max = 32768,
-        .outcomes_max = 49152,
+        .outcomes_max = 40960,
         .sessions_max = share,
         .pending_max = 16384,
-        .outs_max = 16384,
-        .links_max = 16384,
+        .outs_max = 12288,
+        .links_max = 12288,
         .loads_max = STORAGE_LOADS_MAX,
         .recent_bytes = config->recent_bytes,
         .effect_bytes = REACTOR_EFFECT_BYTES,
@@ -100,7 +100,7 @@ static bool open_io(struct reactor *reactor, const struct reactor_options *optio
         .features = options->features,
     };
     /* A busy connection holds a cell for output; few hold one for a partial record. */
-    const uint32_t cells[CELL_CLASSES] = { 4096, 640, 128 };
+    const uint32_t cells[CELL_CLASSES] = { 3072, 640, 128 };
     const uint32_t stream_cells[CELL_CLASSES] = POST_STREAM_CELLS;
 
     return ring_group_open(&reactor->group, &group, error) &&

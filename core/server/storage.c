@@ -11,6 +11,7 @@
 
 #define REFUSE_PERMILLE       750
 #define ONLY_STREAMS_PERMILLE 900
+#define PAUSE_AFTER_PERMILLE  100 /* beyond where a flush begins */
 
 static bool open_loads(struct storage *storage)
 {
@@ -145,7 +146,7 @@ uint64_t storage_pause_ns(const struct storage *storage, uint64_t worked_ns)
     const uint32_t begun = (uint32_t)storage->options.config->flush_percent * 10;
 
     return storage->flushing ? storage_pause_for(worked_ns, journal_used_permille(storage->journal),
-                                                 (begun + REFUSE_PERMILLE) / 2)
+                                                 begun + PAUSE_AFTER_PERMILLE)
                              : 0;
 }
 

@@ -30,7 +30,7 @@
 
 #define STORAGE_LOADS_MAX    64
 #define STORAGE_ANSWER_BYTES 32768
-#define STORAGE_PAUSE_NS_MAX UINT64_C(1000000)
+#define STORAGE_PAUSE_NS_MAX UINT64_C(8000000)
 #define STORAGE_PLACES_MAX   264 /* what the engine walks to find a page */
 
 struct storage;

@@ -16,9 +16,9 @@
 #include "core/io/thread.h"
 
 #define FULL_RETRY_MS 1000
-/* Of a CPU that it shares with a busy reactor it gets three tenths, about what a flush needs of the
- * whole; with less, the journal fills up. */
-#define FLUSHER_NICE    4
+/* Of a CPU that it shares with a busy reactor it gets more than two fifths, about what a flush
+ * needs of the whole; with less, the journal fills up. */
+#define FLUSHER_NICE    1
 #define AHEAD_PER_ROUND 32
 
 static bool is_stopping(const struct storage *storage)
