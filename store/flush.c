@@ -13,9 +13,7 @@
 
 #define MEMORY_DEFAULT        ((size_t)64 << 20)
 #define SLICE_RECORDS_DEFAULT 2000
-/* Each user dirties pages of its own, and LMDB keeps the memory of the most that one transaction
- * ever had, a volume. */
-#define SLICE_USERS_MAX 32
+#define SLICE_USERS_DEFAULT   64
 /* A record becomes a row, and touches the rows of its user, conversation and device. */
 #define OPERATIONS_A_RECORD 4
 /* A floor drops some tens of entries, each with a row or two. */
@@ -88,6 +86,9 @@ struct flush *flush_open(const struct flush_config *config, struct hf_error *err
         }
         if (flush->config.slice_records == 0) {
             flush->config.slice_records = SLICE_RECORDS_DEFAULT;
+        }
+        if (flush->config.slice_users == 0) {
+            flush->config.slice_users = SLICE_USERS_DEFAULT;
         }
         /* A slice ends with a user, or within one that has this many. */
         flush->records_max = flush->config.slice_records * 2;
@@ -402,7 +403,8 @@ static size_t slice_end(const struct flush *flush)
     while (end < flush->ref_count && flush->refs[end].volume == flush->volume &&
            end - flush->next_ref < flush->records_max) {
         if (end == flush->next_ref || flush->refs[end].user != flush->refs[end - 1].user) {
-            if (end - flush->next_ref >= flush->config.slice_records || users == SLICE_USERS_MAX) {
+            if (end - flush->next_ref >= flush->config.slice_records ||
+                users == flush->config.slice_users) {
                 break;
             }
             users++;

@@ -38,7 +38,12 @@ struct flush_config {
     struct volume *const *volumes; /* all of the directory, by number; NULL: not this core's */
     uint16_t volume_count;
     size_t memory_max;      /* 0: 64 MB */
-    uint32_t slice_records; /* 0: 2,000; a slice has 32 users at most, too */
+    uint32_t slice_records; /* 0: 2,000 */
+    /*
+     * 0: 64. Each user dirties pages of its own, and as long as a volume is open LMDB keeps the
+     * memory of the most that one transaction ever had.
+     */
+    uint32_t slice_users;
 };
 
 enum flush_status {

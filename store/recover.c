@@ -463,6 +463,7 @@ static enum recover_status begin_journal(struct recover *recover, struct hf_erro
         .volume_count = config->volume_count,
         .memory_max = config->memory_max,
         .slice_records = config->slice_records,
+        .slice_users = UINT32_MAX, /* the fewer commits, the sooner clients are served */
     };
 
     recover->flush = flush_open(&flush_config, error);

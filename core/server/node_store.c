@@ -227,6 +227,19 @@ static bool begin_run(struct node *node, struct hf_error *error)
     return true;
 }
 
+/* Recovery's transactions are large, and an open volume keeps the memory of the largest. */
+static bool reopen_volumes(struct node *node, struct hf_error *error)
+{
+    for (uint16_t i = 0; i < node->volume_count; i++) {
+        volume_close(node->volumes[i]);
+        node->volumes[i] = NULL;
+        if (!open_volume(node, i, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool node_open_store(struct node *node, struct hf_error *error)
 {
     node->volume_count = directory_manifest(node->directory)->volume_count;
@@ -235,7 +248,7 @@ bool node_open_store(struct node *node, struct hf_error *error)
             return false;
         }
     }
-    return recover(node, error) && begin_run(node, error);
+    return recover(node, error) && reopen_volumes(node, error) && begin_run(node, error);
 }
 
 void node_close_store(struct node *node)
