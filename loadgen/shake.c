@@ -6,7 +6,9 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "core/io/thread.h"
 
 bool shakes_open(struct shakes *shakes, const struct shakes_options *options,
                  struct hf_error *error)
@@ -102,21 +104,45 @@ bool shake_begin(struct shakes *shakes, struct shake *shake, bool resume, uint64
     return shake->tls != NULL;
 }
 
+/* Of the first record that has come, or of all where it isn't whole. */
+static size_t first_record_bytes(const struct shake *shake)
+{
+    const size_t header = TLS_RECORD_HEADER_BYTES;
+
+    if (shake->in_bytes >= header) {
+        const size_t record = header + load_be16(shake->in + 3);
+
+        if (record < shake->in_bytes) {
+            return record;
+        }
+    }
+    return shake->in_bytes;
+}
+
+/* One record at a time: each may be most of a millisecond of cryptography, and others on this CPU
+ * may be measuring. */
 enum tls_handshake_status shake_step(struct shakes *shakes, struct shake *shake,
                                      struct tls_keys *keys, uint64_t now_unix_ms)
 {
-    struct tls_handshake_io io = {
-        .in = shake->in,
-        .in_bytes = shake->in_bytes,
-        .out = shake->out,
-        .out_capacity = TLS_HANDSHAKE_OUT_BYTES, /* the rest is HELLO's */
-        .out_bytes = shake->out_bytes,
-        .now_unix_ms = now_unix_ms,
-    };
-    const enum tls_handshake_status status = tls_handshake_step(shake->tls, &io);
+    enum tls_handshake_status status;
+    size_t used;
 
-    shake_consume(shake, io.in_used);
-    shake->out_bytes = (uint32_t)io.out_bytes;
+    do {
+        struct tls_handshake_io io = {
+            .in = shake->in,
+            .in_bytes = first_record_bytes(shake),
+            .out = shake->out,
+            .out_capacity = TLS_HANDSHAKE_OUT_BYTES, /* the rest is HELLO's */
+            .out_bytes = shake->out_bytes,
+            .now_unix_ms = now_unix_ms,
+        };
+
+        status = tls_handshake_step(shake->tls, &io);
+        used = io.in_used;
+        shake_consume(shake, used);
+        shake->out_bytes = (uint32_t)io.out_bytes;
+        thread_give_way();
+    } while (status == TLS_HANDSHAKE_WANT_INPUT && used != 0 && shake->in_bytes != 0);
     if (status == TLS_HANDSHAKE_DONE) {
         shake->resumed = tls_handshake_resumed(shake->tls);
         shake->keyed = true;

@@ -232,6 +232,7 @@ static bool prepare_thread(struct swarm *swarm)
 
     (void)snprintf(name, sizeof name, "swarm-%u", swarm->options.index);
     thread_set_name(name);
+    thread_set_urgent();
     (void)prctl(PR_SET_TIMERSLACK, 1UL); /* or a schedule is 50 us late by itself */
     return (swarm->options.cpu < 0 ||
             thread_pin((uint32_t)swarm->options.cpu, &swarm->start_error)) &&

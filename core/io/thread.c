@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -64,6 +65,38 @@ bool thread_pin(uint32_t cpu, struct hf_error *error)
     return true;
 }
 
+/* glibc has no wrapper before 2.41, and its <sched.h> and the kernel's header don't go together. */
+struct thread_attributes {
+    uint32_t size;
+    uint32_t policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t slice_ns; /* sched_runtime */
+    uint64_t deadline;
+    uint64_t period;
+};
+
+#define URGENT_SLICE_NS 100000 /* the shortest that there is */
+
+void thread_set_urgent(void)
+{
+    if (sched_getscheduler(0) != SCHED_OTHER) {
+        return; /* somebody has decided otherwise */
+    }
+    errno = 0;
+
+    const int nice_now = getpriority(PRIO_PROCESS, 0); /* 0 too when it fails */
+    const struct thread_attributes attributes = {
+        .size = sizeof attributes,
+        .policy = SCHED_OTHER,
+        .nice = nice_now,
+        .slice_ns = URGENT_SLICE_NS,
+    };
+
+    (void)syscall(SYS_sched_setattr, 0, &attributes, 0U);
+}
+
 void thread_set_background(int nice_increment)
 {
     const struct sched_param parameters = { 0 };
@@ -79,6 +112,11 @@ void thread_rest(uint64_t ns)
     const struct timespec rest = { (time_t)(ns / CLOCK_NS_PER_S), (long)(ns % CLOCK_NS_PER_S) };
 
     (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
+}
+
+void thread_give_way(void)
+{
+    (void)sched_yield();
 }
 
 void thread_set_name(const char *name)

@@ -23,6 +23,7 @@
 #define WORK_A_TURN       16 /* each may be a millisecond of public-key cryptography */
 #define TRIM_PEAK         32 /* handshakes at once that leave memory worth giving back */
 #define TRIM_CALM_NS      CLOCK_NS_PER_S
+#define DOOR_NICE         15 /* a thirtieth of a CPU that is needed for who is in already */
 #define ACCEPTED_AT_STEP  64 /* the low bits are the core's: no two sockets are of one instant */
 
 _Static_assert(POST_CORES_MAX <= ACCEPTED_AT_STEP, "else cores share an instant");
@@ -553,6 +554,7 @@ static void run_work(struct door *door)
 
         door_conn(door, slot)->queued = false;
         door_go_on(door, slot);
+        thread_give_way();
     }
 }
 
@@ -643,7 +645,7 @@ void *door_run(void *argument)
     struct hf_error error;
 
     thread_set_name("hf-door");
-    thread_set_background(5);
+    thread_set_background(DOOR_NICE);
     if (!ring_enable(&door->ring, &error)) {
         log_event(door->log, LOG_ERROR, "ring_failed", "reason=\"%s\"", error.text);
         return NULL;

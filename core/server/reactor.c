@@ -348,6 +348,7 @@ void *reactor_run(void *argument)
     struct hf_error error;
 
     thread_set_name("hf-reactor");
+    thread_set_urgent();
     if (reactor->config->pin_cores && !thread_pin(thread_nth_cpu(reactor->index), &error)) {
         log_event(reactor->log, LOG_WARNING, "not_pinned", "core=%u reason=\"%s\"", reactor->index,
                   error.text);

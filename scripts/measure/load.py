@@ -19,7 +19,7 @@ class Load:
     one_way=True. Steps as it has them: "connect,pace:5000:10".
     """
 
-    def __init__(self, processes, programs, server, steps, cpus=None, niceness=0, **options):
+    def __init__(self, processes, programs, server, steps, cpus=None, below=False, **options):
         self._processes = processes
         self._server = server
         self._buffer = b""
@@ -39,7 +39,7 @@ class Load:
                 command += [flag, str(value)]
         self._log = os.path.join(self.folder, "loadgen.log")
         with open(self._log, "ab") as log:
-            self.process = processes.start(command, cpus=cpus, niceness=niceness,
+            self.process = processes.start(command, cpus=cpus, below=below,
                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                            stderr=log)
         self._pipe = self.process.stdout.fileno()

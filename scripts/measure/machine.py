@@ -49,10 +49,10 @@ class Processes:
     def _on_signal(number, _):
         raise SystemExit(128 + number)
 
-    def start(self, command, cpus=None, niceness=0, **options):
+    def start(self, command, cpus=None, below=False, **options):
         """
         subprocess.Popen, in a session of its own (a Ctrl-C of the terminal is for us), on the CPUs
-        that are named.
+        that are named. `below`: runs only while nothing else wants its CPU.
         """
         parent = os.getpid()
 
@@ -63,8 +63,8 @@ class Processes:
                 os._exit(1)
             if cpus is not None:
                 os.sched_setaffinity(0, cpus)
-            if niceness:
-                os.nice(niceness)
+            if below:
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
         process = subprocess.Popen(command, preexec_fn=prepare, **options)
         self._alive[process.pid] = process
