@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,9 @@
 
 #define TURN_NS  (500 * CLOCK_NS_PER_MS)
 #define DRAIN_NS (20 * CLOCK_NS_PER_MS)
+
+#define HEAP_BLOCK_BYTES_MAX (256 << 10)
+#define HEAP_TOP_BYTES_MAX   (1 << 20)
 
 /* ---- failing */
 
@@ -330,6 +334,16 @@ static void end(struct node *node)
     (void)pthread_sigmask(SIG_SETMASK, &node->old_signals, NULL);
 }
 
+/*
+ * What a flush copies is mapped apart, and goes when it is freed. By itself the heap would learn from
+ * the first such block to keep all later ones, and a thread's heap never gives back its top.
+ */
+static void set_heap(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES_MAX);
+    (void)mallopt(M_TRIM_THRESHOLD, HEAP_TOP_BYTES_MAX);
+}
+
 int node_run(const struct config *config)
 {
     struct hf_error error = { 0 };
@@ -346,6 +360,7 @@ int node_run(const struct config *config)
     node->start_ns = clock_now_ns();
     node->start_unix_ms = clock_unix_ms();
     memset(node->listeners, 0xff, sizeof node->listeners); /* -1: none */
+    set_heap();
     (void)pthread_sigmask(SIG_BLOCK, NULL, &node->old_signals);
 
     const bool started = start(node, &error);

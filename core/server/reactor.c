@@ -47,7 +47,9 @@ uint32_t slot_queue_take(struct slot_queue *queue)
     const uint32_t slot = queue->slots[queue->head];
 
     queue->head = (queue->head + 1) & (queue->capacity - 1);
-    queue->count--;
+    if (--queue->count == 0) {
+        queue->head = 0; /* so that only as much of the ring is touched as was ever filled */
+    }
     return slot;
 }
 

@@ -77,6 +77,7 @@ class Bench:
             server.kill()
         if not self._keep:
             server.remove()
+            os.sync()  # what a file system discards after a removal slows down what is next
 
     def fault(self, text):
         """Something that no run may show: said, and the exit code."""
