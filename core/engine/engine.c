@@ -419,32 +419,17 @@ static bool run_sessions(struct engine *engine)
     return false;
 }
 
-/* Runs `run` for what is ready. True: there's more than there is room for. */
-static bool run_ready(struct engine *engine, struct ready *ready,
+/*
+ * Runs `run` for what is ready; what sends peer frames, only for as many as there is room for. True:
+ * there's more than there is room for effects.
+ */
+static bool run_ready(struct engine *engine, struct ready *ready, bool streams,
                       void (*run)(struct engine *engine, uint32_t slot))
 {
     uint32_t slot;
     uint8_t flags;
 
-    while (ready->count > 0) {
-        if (!emit_has_step(&engine->emit)) {
-            return true;
-        }
-        if (ready_take(ready, &slot, &flags) && flags != 0) {
-            run(engine, slot);
-        }
-    }
-    return false;
-}
-
-/* The same for what sends peer frames: only as many as there is room for. */
-static bool run_streams(struct engine *engine, struct ready *ready,
-                        void (*run)(struct engine *engine, uint32_t slot))
-{
-    uint32_t slot;
-    uint8_t flags;
-
-    while (ready->count > 0 && engine_may_stream(engine)) {
+    while (ready->count > 0 && (!streams || engine_may_stream(engine))) {
         if (!emit_has_step(&engine->emit)) {
             return true;
         }
@@ -472,9 +457,9 @@ bool engine_run(struct engine *engine)
         engine_want_flush(engine); /* before clients feel it */
     }
     return run_pendings(engine) ||
-           run_streams(engine, &engine->inbound.ready_links, inbound_send_ack) ||
-           run_streams(engine, &engine->outbox.ready_links, outbox_send) ||
-           run_ready(engine, &engine->ready_requests, history_run) || run_sessions(engine);
+           run_ready(engine, &engine->inbound.ready_links, true, inbound_send_ack) ||
+           run_ready(engine, &engine->outbox.ready_links, true, outbox_send) ||
+           run_ready(engine, &engine->ready_requests, false, history_run) || run_sessions(engine);
 }
 
 /* Effects */
