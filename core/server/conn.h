@@ -30,7 +30,6 @@ enum conn_state {
 enum conn_flags {
     CONN_BLOCKED = 1 << 0,     /* the engine can't take the next frame yet */
     CONN_RECEIVING = 1 << 1,   /* a receive is in flight */
-    CONN_READABLE = 1 << 2,    /* bytes came while none could be received */
     CONN_DIRTY = 1 << 3,       /* on the reactor's list of those with output to seal */
     CONN_PONG_DUE = 1 << 4,    /* pong_opaque is to be answered */
     CONN_TOKEN_ASKED = 1 << 5, /* a door is checking a token for it */

@@ -13,7 +13,6 @@ static void receive_on(struct reactor *reactor, uint32_t slot, struct conn *conn
         return;
     }
     conn->flags |= CONN_RECEIVING;
-    conn->flags &= (uint16_t)~CONN_READABLE;
     ring_recv(conn_ring(reactor, conn), conn->file, RING_GROUP_BUFFER_GROUP,
               ring_tag(OP_RECV, slot, slab_generation(&reactor->conns, slot)));
 }
@@ -48,8 +47,7 @@ void reactor_on_poll(struct reactor *reactor, struct ring_event *event)
         return;
     }
     if ((conn->flags & (CONN_BLOCKED | CONN_STARVED)) != 0 || conn->state == CONN_HELLO) {
-        conn->flags |= CONN_READABLE; /* what came with the connection is worked off first */
-        return;
+        return; /* what came with the connection is worked off first */
     }
     receive_on(reactor, slot, conn);
 }
@@ -336,9 +334,7 @@ void reactor_on_recv(struct reactor *reactor, struct ring_event *event)
         if (!ring_recv_again(event)) {
             return;
         }
-        if ((conn->flags & CONN_BLOCKED) != 0) {
-            conn->flags |= CONN_READABLE;
-        } else {
+        if ((conn->flags & CONN_BLOCKED) == 0) {
             receive_on(reactor, slot, conn);
         }
         return;
