@@ -102,6 +102,24 @@ static bool open_volume(struct node *node, uint16_t i, struct hf_error *error)
     return true;
 }
 
+static bool open_volumes(struct node *node, struct hf_error *error)
+{
+    for (uint16_t i = 0; i < node->volume_count; i++) {
+        if (!open_volume(node, i, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void close_volumes(struct node *node)
+{
+    for (uint16_t i = 0; i < node->volume_count; i++) {
+        volume_close(node->volumes[i]);
+        node->volumes[i] = NULL;
+    }
+}
+
 /* ---- recovery */
 
 static struct recover *open_recovery(struct node *node, struct journal_source *sources,
@@ -227,37 +245,20 @@ static bool begin_run(struct node *node, struct hf_error *error)
     return true;
 }
 
-/* Recovery's transactions are large, and an open volume keeps the memory of the largest. */
-static bool reopen_volumes(struct node *node, struct hf_error *error)
-{
-    for (uint16_t i = 0; i < node->volume_count; i++) {
-        volume_close(node->volumes[i]);
-        node->volumes[i] = NULL;
-        if (!open_volume(node, i, error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 bool node_open_store(struct node *node, struct hf_error *error)
 {
     node->volume_count = directory_manifest(node->directory)->volume_count;
-    for (uint16_t i = 0; i < node->volume_count; i++) {
-        if (!open_volume(node, i, error)) {
-            return false;
-        }
+    if (!open_volumes(node, error) || !recover(node, error)) {
+        return false;
     }
-    return recover(node, error) && reopen_volumes(node, error) && begin_run(node, error);
+    /* Recovery's transactions are large, and an open volume keeps the memory of the largest. */
+    close_volumes(node);
+    return open_volumes(node, error) && begin_run(node, error);
 }
 
 void node_close_store(struct node *node)
 {
-    for (uint16_t i = 0; i < node->volume_count; i++) {
-        if (node->volumes[i] != NULL) {
-            volume_close(node->volumes[i]);
-        }
-    }
+    close_volumes(node);
     if (node->directory != NULL) {
         directory_close(node->directory);
     }
