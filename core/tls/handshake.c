@@ -30,11 +30,12 @@ static const struct {
 static void note_server_hello(struct tls_handshake *handshake, const uint8_t *record,
                               size_t byte_count)
 {
-    const size_t session_id = 5 + 4 + 2 + 32; /* headers of record and message, version, random */
+    /* Behind the message's header, the version and the random. */
+    const size_t session_id = TLS_RECORD_HEADER_BYTES + 4 + 2 + 32;
     size_t at;
 
     if (byte_count <= session_id || record[0] != MBEDTLS_SSL_MSG_HANDSHAKE ||
-        record[5] != MBEDTLS_SSL_HS_SERVER_HELLO) {
+        record[TLS_RECORD_HEADER_BYTES] != MBEDTLS_SSL_HS_SERVER_HELLO) {
         return;
     }
     handshake->lacks_exchange = true;

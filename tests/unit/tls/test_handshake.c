@@ -86,10 +86,12 @@ static void session_resumes_on_both_sides(void **state)
     fixture_close(fixture);
 }
 
-/* Resumes once. */
-static struct link *resume(struct fixture *fixture)
+/* Both ends say the same of a second handshake, after a full one. */
+static void resume_by(bool server_psk_ke, bool client_psk_ke, bool resumed, bool lacks_exchange)
 {
     uint8_t session[TLS_SESSION_BYTES_MAX];
+    struct fixture *fixture = fixture_open((struct fixture_options){
+        .tickets = 1, .server_psk_ke = server_psk_ke, .client_psk_ke = client_psk_ke });
     struct link *link = link_open(fixture, NULL, 0, SIZE_MAX);
     const size_t session_bytes = link_session(fixture, link, session, sizeof session);
 
@@ -97,47 +99,29 @@ static struct link *resume(struct fixture *fixture)
     link_close(fixture, link);
     link = link_open(fixture, session, session_bytes, SIZE_MAX);
     exchange(fixture, link);
-    return link;
+    assert_int_equal(link->server.resumed, resumed);
+    assert_int_equal(link->client.resumed, resumed);
+    assert_int_equal(link->server.lacks_exchange, lacks_exchange);
+    link_close(fixture, link);
+    fixture_close(fixture);
 }
 
 static void psk_ke_of_both_ends_resumes_without_an_exchange(void **state)
 {
     (void)state;
-    struct fixture *fixture = fixture_open(
-        (struct fixture_options){ .tickets = 1, .server_psk_ke = true, .client_psk_ke = true });
-    struct link *link = resume(fixture);
-
-    assert_true(link->server.resumed);
-    assert_true(link->client.resumed);
-    assert_true(link->server.lacks_exchange);
-    link_close(fixture, link);
-    fixture_close(fixture);
+    resume_by(true, true, true, true);
 }
 
 static void psk_ke_of_the_server_alone_changes_nothing(void **state)
 {
     (void)state;
-    struct fixture *fixture =
-        fixture_open((struct fixture_options){ .tickets = 1, .server_psk_ke = true });
-    struct link *link = resume(fixture);
-
-    assert_true(link->server.resumed);
-    assert_false(link->server.lacks_exchange);
-    link_close(fixture, link);
-    fixture_close(fixture);
+    resume_by(true, false, true, false);
 }
 
 static void psk_ke_of_the_client_alone_means_a_full_handshake(void **state)
 {
     (void)state;
-    struct fixture *fixture =
-        fixture_open((struct fixture_options){ .tickets = 1, .client_psk_ke = true });
-    struct link *link = resume(fixture);
-
-    assert_false(link->server.resumed);
-    assert_false(link->server.lacks_exchange);
-    link_close(fixture, link);
-    fixture_close(fixture);
+    resume_by(false, true, false, false);
 }
 
 static void handshake_split_anywhere_succeeds(void **state)
