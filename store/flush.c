@@ -45,6 +45,7 @@ struct volume_plan {
 struct flush {
     struct flush_config config;
     struct journal_span *spans;
+    uint32_t span_room;
     struct volume_plan plans[SCHEMA_VOLUMES_MAX];
     uint64_t *last_ids; /* by partition */
     bool scanned;       /* everything was read and checked once */
@@ -60,6 +61,7 @@ struct flush {
     size_t ref_room;
     struct user_ref *users;
     size_t user_count;
+    size_t user_room;
 
     /* The next slice. */
     bool planned;
@@ -73,29 +75,49 @@ struct flush {
     struct hf_error error; /* its text is flush_text() */
 };
 
+static bool set_spans(struct flush *flush, const struct flush_config *config)
+{
+    if (config->span_count >= flush->span_room) {
+        struct journal_span *spans = calloc(config->span_count + 1, sizeof *spans);
+
+        if (spans == NULL) {
+            return false;
+        }
+        free(flush->spans);
+        flush->spans = spans;
+        flush->span_room = config->span_count + 1;
+    }
+    memcpy(flush->spans, config->spans, config->span_count * sizeof *flush->spans);
+    return true;
+}
+
+static void set_config(struct flush *flush, const struct flush_config *config)
+{
+    HF_ASSERT(config->volume_count > 0 && config->volume_count <= SCHEMA_VOLUMES_MAX);
+    flush->config = *config;
+    if (flush->config.memory_max == 0) {
+        flush->config.memory_max = MEMORY_DEFAULT;
+    }
+    if (flush->config.slice_records == 0) {
+        flush->config.slice_records = SLICE_RECORDS_DEFAULT;
+    }
+    if (flush->config.slice_users == 0) {
+        flush->config.slice_users = SLICE_USERS_DEFAULT;
+    }
+}
+
 struct flush *flush_open(const struct flush_config *config, struct hf_error *error)
 {
     struct flush *flush = calloc(1, sizeof *flush);
     bool ok = flush != NULL;
 
-    HF_ASSERT(config->volume_count > 0 && config->volume_count <= SCHEMA_VOLUMES_MAX);
     if (ok) {
-        flush->config = *config;
-        if (flush->config.memory_max == 0) {
-            flush->config.memory_max = MEMORY_DEFAULT;
-        }
-        if (flush->config.slice_records == 0) {
-            flush->config.slice_records = SLICE_RECORDS_DEFAULT;
-        }
-        if (flush->config.slice_users == 0) {
-            flush->config.slice_users = SLICE_USERS_DEFAULT;
-        }
+        set_config(flush, config);
         /* A slice ends with a user, or within one that has this many. */
         flush->records_max = flush->config.slice_records * 2;
-        flush->spans = calloc(config->span_count + 1, sizeof *flush->spans);
         flush->last_ids = calloc(PARTITION_COUNT, sizeof *flush->last_ids);
         flush->records = calloc(flush->records_max, sizeof *flush->records);
-        ok = flush->spans != NULL && flush->last_ids != NULL && flush->records != NULL &&
+        ok = flush->last_ids != NULL && flush->records != NULL && set_spans(flush, config) &&
              apply_open(&flush->apply, flush->records_max);
     }
     if (!ok) {
@@ -103,20 +125,35 @@ struct flush *flush_open(const struct flush_config *config, struct hf_error *err
         flush_close(flush);
         return NULL;
     }
-    memcpy(flush->spans, config->spans, config->span_count * sizeof *flush->spans);
     return flush;
 }
 
+/* What was kept is gone; its memory stays, for what comes next. */
 static void drop_plan(struct flush *flush)
 {
-    free(flush->arena);
-    free(flush->refs);
-    free(flush->users);
-    flush->arena = NULL;
-    flush->refs = NULL;
-    flush->users = NULL;
-    flush->arena_bytes = flush->arena_room = 0;
-    flush->ref_count = flush->ref_room = flush->user_count = 0;
+    flush->arena_bytes = 0;
+    flush->ref_count = 0;
+    flush->user_count = 0;
+}
+
+bool flush_restart(struct flush *flush, const struct flush_config *config, struct hf_error *error)
+{
+    const uint32_t slice_records = flush->config.slice_records;
+
+    if (!set_spans(flush, config)) {
+        hf_error_set(error, EX_OSERR, 0, "flush: no memory");
+        return false;
+    }
+    set_config(flush, config);
+    HF_ASSERT(flush->config.slice_records == slice_records);
+    drop_plan(flush);
+    memset(flush->last_ids, 0, PARTITION_COUNT * sizeof *flush->last_ids);
+    memset(&flush->stats, 0, sizeof flush->stats);
+    flush->apply.entries_dropped = 0;
+    flush->scanned = false;
+    flush->planned = false;
+    flush->group_from = flush->group_upto = 0;
+    return true;
 }
 
 void flush_close(struct flush *flush)
@@ -124,7 +161,9 @@ void flush_close(struct flush *flush)
     if (flush == NULL) {
         return;
     }
-    drop_plan(flush);
+    free(flush->arena);
+    free(flush->refs);
+    free(flush->users);
     apply_close(&flush->apply);
     free(flush->records);
     free(flush->last_ids);
@@ -331,8 +370,11 @@ static enum flush_status arrange(struct flush *flush)
     for (size_t i = 0; i < flush->ref_count; i++) {
         users += i == 0 || flush->refs[i].user != flush->refs[i - 1].user;
     }
-    flush->users = calloc(users + 1, sizeof flush->users[0]);
-    if (flush->users == NULL) {
+    void *list = flush->users;
+    const bool ok = grow(&list, &flush->user_room, users, sizeof flush->users[0]);
+
+    flush->users = list;
+    if (!ok) {
         return FAIL(flush, FLUSH_FULL, "no memory to plan");
     }
     for (size_t i = 0; i < flush->ref_count; i++) {

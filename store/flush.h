@@ -9,7 +9,9 @@
  * skipped, references to bodies are counted by the rows that hold them, and of all else the last
  * record says what holds. So a flush that a crash interrupted after any slice is simply done again.
  *
- * Owner    Opened for one flush by the flusher thread (or the simulator); closed after it.
+ * Owner    Opened for one flush by the flusher thread (or the simulator). flush_restart() uses it
+ *          for another, whose copy goes where the last one's was: memory that is new costs more
+ *          than what is copied into it. Closed when no flush follows soon.
  * Thread   The opener's. The list of users may be read by another thread as it says there.
  * Memory   A copy of the planned records (memory_max; one volume's at least), 24 B for each, and
  *          fixed 1 MB. Volumes are planned in groups that fit.
@@ -20,6 +22,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,6 +63,12 @@ struct flush;
 
 struct flush *flush_open(const struct flush_config *config, struct hf_error *error);
 void flush_close(struct flush *flush);
+/*
+ * From here on as if newly opened with this configuration, whose slice_records is the same. False:
+ * no memory, and it is as it was.
+ */
+bool flush_restart(struct flush *flush, const struct flush_config *config, struct hf_error *error)
+    __attribute__((warn_unused_result));
 
 /* One step: a plan, or a transaction. */
 enum flush_status flush_step(struct flush *flush) __attribute__((warn_unused_result));

@@ -68,6 +68,9 @@ struct storage {
     bool failed;
     struct storage_flush flush; /* lent to the flusher while flush_sent */
 
+    /* flusher thread */
+    struct flush *flush_work; /* NULL: the last flush was long ago */
+
     /* reader thread (and the node at start) */
     struct reader *reader;
     struct storage_ahead ahead;

@@ -20,6 +20,8 @@
  * needs of the whole; with less, the journal fills up. */
 #define FLUSHER_NICE    1
 #define AHEAD_PER_ROUND 32
+/* How long a flush's memory, tens of megabytes, waits for the next one. */
+#define KEEP_MS 5000
 
 static bool is_stopping(const struct storage *storage)
 {
@@ -191,6 +193,25 @@ static bool run_flush(struct storage *storage, struct flush *flush)
     }
 }
 
+/* Opens storage->flush_work, or starts it anew: where one flush follows another its memory stays. */
+static bool start_flush(struct storage *storage, const struct flush_config *config)
+{
+    struct hf_error error;
+
+    if (storage->flush_work != NULL) {
+        if (flush_restart(storage->flush_work, config, &error)) {
+            return true;
+        }
+    } else {
+        storage->flush_work = flush_open(config, &error);
+        if (storage->flush_work != NULL) {
+            return true;
+        }
+    }
+    fail(storage, "flush", error.text);
+    return false;
+}
+
 static void flush_once(struct storage *storage, const struct storage_flush *order)
 {
     struct segment_files files = { storage->options.directory, (uint16_t)storage->options.index };
@@ -204,39 +225,46 @@ static void flush_once(struct storage *storage, const struct storage_flush *orde
         .volumes = storage->options.volumes,
         .volume_count = storage->options.volume_count,
     };
-    struct hf_error error;
-    struct flush *flush = flush_open(&config, &error);
 
-    if (flush == NULL) {
-        fail(storage, "flush", error.text);
-        return;
-    }
-    if (run_flush(storage, flush)) {
+    if (start_flush(storage, &config) && run_flush(storage, storage->flush_work)) {
         const struct mail mail = { .kind = MAIL_FLUSHED, .number = order->range.upto_lsn };
         const bool given = post_give(&storage->mail->flusher_to_reactor, &mail);
 
         HF_ASSERT(given); /* one flush at a time */
     }
-    flush_close(flush);
-    (void)malloc_trim(0); /* its copy of the records: tens of megabytes, needed again in minutes */
+}
+
+static void end_flush_work(struct storage *storage)
+{
+    flush_close(storage->flush_work);
+    storage->flush_work = NULL;
+    (void)malloc_trim(0);
 }
 
 void *storage_flusher_run(void *argument)
 {
     struct storage *storage = argument;
+    struct mailbox *mailbox = &storage->mail->reactor_to_flusher;
 
     thread_set_name("hf-flusher");
     thread_set_background(FLUSHER_NICE);
     while (!is_stopping(storage)) {
-        const struct mail *mail = mailbox_take(&storage->mail->reactor_to_flusher);
+        const struct mail *mail = mailbox_take(mailbox);
 
         if (mail == NULL) {
-            sleep_on(storage, &storage->mail->flusher_bell, &storage->mail->reactor_to_flusher, -1);
+            const bool busy = storage->flush_work != NULL;
+
+            sleep_on(storage, &storage->mail->flusher_bell, mailbox, busy ? KEEP_MS : -1);
+            if (busy && mailbox_empty(mailbox)) {
+                end_flush_work(storage);
+            }
             continue;
         }
         HF_ASSERT(mail->kind == MAIL_FLUSH);
         flush_once(storage, mail->bytes);
     }
+    flush_close(storage->flush_work);
+    storage->flush_work = NULL;
     return NULL;
 }
 

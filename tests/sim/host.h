@@ -96,7 +96,9 @@ struct core {
     bool flush_wanted; /* by the engine, or to close a partition */
     bool flushing;     /* begun */
     struct journal_flush flush_range;
-    struct flush *flush; /* once ready */
+    struct flush *flush;       /* once ready */
+    struct flush *spare_flush; /* the last one, for the next, or NULL */
+    uint32_t flush_slice_records;
     bool flushed_untold;
     uint64_t flushes;                     /* ended, and told */
     struct parcels inbox[DISK_CORES_MAX]; /* by source */

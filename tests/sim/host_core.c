@@ -129,9 +129,8 @@ void host_core_close(struct host *host, struct core *core)
     engine_close(core->engine);
     journal_close(core->journal);
     index_close(core->index);
-    if (core->flush != NULL) {
-        flush_close(core->flush);
-    }
+    flush_close(core->flush);
+    flush_close(core->spare_flush);
     reader_close(core->reader);
     parcels_clear(&core->unwritten);
     parcels_clear(&core->late);

@@ -163,6 +163,10 @@ static void flush_start(struct host *host, struct core *core)
 {
     struct journal_span spans[DISK_SEGMENTS_MAX];
     struct hf_error error = { 0 };
+
+    if (core->spare_flush == NULL) {
+        core->flush_slice_records = (uint32_t)prng_between(host->prng, 1, 60);
+    }
     const struct flush_config config = {
         .source = disk_source(&core->disk_core),
         .identity = core->identity,
@@ -174,9 +178,16 @@ static void flush_start(struct host *host, struct core *core)
         .volumes = core->volumes,
         .volume_count = host->disk->manifest.volume_count,
         .memory_max = FLUSH_MEMORY,
-        .slice_records = (uint32_t)prng_between(host->prng, 1, 60),
+        .slice_records = core->flush_slice_records,
     };
 
+    if (core->spare_flush != NULL) {
+        SIM_CHECK(flush_restart(core->spare_flush, &config, &error), "core %u: flush: %s",
+                  core->number, error.text);
+        core->flush = core->spare_flush;
+        core->spare_flush = NULL;
+        return;
+    }
     core->flush = flush_open(&config, &error);
     SIM_CHECK(core->flush != NULL, "core %u: flush: %s", core->number, error.text);
 }
@@ -226,7 +237,11 @@ bool host_flush_step(struct host *host, uint16_t number)
     case FLUSH_BROKEN:
         sim_fail("core %u: flush: %s", number, flush_text(core->flush));
     }
-    flush_close(core->flush);
+    if (prng_chance(host->prng, 500)) {
+        core->spare_flush = core->flush;
+    } else {
+        flush_close(core->flush);
+    }
     core->flush = NULL;
     core->flushing = false;
     core->flushed_untold = true; /* journal and index are the reactor's: when it hears of it */

@@ -28,6 +28,7 @@ void world_init(struct world *world, uint64_t seed, uint32_t segment_bytes, uint
 
 void world_deinit(struct world *world)
 {
+    flush_close(world->flush);
     scratch_volumes_close(&world->scratch);
     chat_model_deinit(&world->model);
     index_close(world->index);
@@ -59,8 +60,8 @@ void world_chat(struct world *world, unsigned steps)
     memory_disk_write_all(&world->disk, world->journal);
 }
 
-struct flush *world_open_flush(struct world *world, uint64_t from_lsn, uint64_t upto_lsn,
-                               uint32_t slice_records, size_t memory_max)
+static struct flush *start_flush(struct world *world, struct flush *flush, uint64_t from_lsn,
+                                 uint64_t upto_lsn, uint32_t slice_records, size_t memory_max)
 {
     struct journal_span spans[WORLD_SEGMENTS_MAX];
     struct hf_error error = { 0 };
@@ -77,10 +78,20 @@ struct flush *world_open_flush(struct world *world, uint64_t from_lsn, uint64_t 
         .memory_max = memory_max,
         .slice_records = slice_records,
     };
-    struct flush *flush = flush_open(&config, &error);
 
-    assert_non_null(flush);
+    if (flush == NULL) {
+        flush = flush_open(&config, &error);
+        assert_non_null(flush);
+    } else {
+        assert_true(flush_restart(flush, &config, &error));
+    }
     return flush;
+}
+
+struct flush *world_open_flush(struct world *world, uint64_t from_lsn, uint64_t upto_lsn,
+                               uint32_t slice_records, size_t memory_max)
+{
+    return start_flush(world, NULL, from_lsn, upto_lsn, slice_records, memory_max);
 }
 
 enum flush_status world_run_flush(struct flush *flush, unsigned steps)
@@ -99,14 +110,18 @@ enum flush_status world_run_flush(struct flush *flush, unsigned steps)
 void world_flush(struct world *world, uint32_t slice_records, size_t memory_max)
 {
     struct journal_flush range;
-    struct flush *flush;
 
     assert_true(journal_flush_begin(world->journal, &range));
     index_rotate(world->index);
     assert_true(journal_flush_ready(world->journal));
-    flush = world_open_flush(world, range.from_lsn, range.upto_lsn, slice_records, memory_max);
-    assert_int_equal(world_run_flush(flush, UINT32_MAX), FLUSH_DONE);
-    flush_close(flush);
+    if (world->flush_slice_records != slice_records) {
+        flush_close(world->flush);
+        world->flush = NULL;
+        world->flush_slice_records = slice_records;
+    }
+    world->flush =
+        start_flush(world, world->flush, range.from_lsn, range.upto_lsn, slice_records, memory_max);
+    assert_int_equal(world_run_flush(world->flush, UINT32_MAX), FLUSH_DONE);
     journal_flush_end(world->journal);
     index_drop(world->index);
 }

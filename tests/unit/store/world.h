@@ -26,6 +26,8 @@ struct world {
     struct index *index;
     struct chat_model model;
     struct scratch_volumes scratch;
+    struct flush *flush; /* world_flush's, used again while slice_records is the same */
+    uint32_t flush_slice_records;
     uint64_t ticket;
     unsigned batch_tickets; /* about so many tickets make a batch */
 };
