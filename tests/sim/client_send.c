@@ -101,6 +101,12 @@ static void put_send(struct client *client, const struct client_world *world,
     message->sent_on = client->connection->accepted_at;
 }
 
+/* The server forgets the outcomes of older counters. The outbox is in the counters' order. */
+static bool in_reach(const struct client *client, uint64_t counter)
+{
+    return counter < client->store.outbox[0].counter + OUTCOMES_KEPT;
+}
+
 static bool may_send(const struct client *client)
 {
     return client->connection != NULL && !client->store.resync && !client->paused &&
@@ -119,6 +125,9 @@ void client_send_some(struct client *client, const struct client_world *world)
             continue;
         }
         if (item->counter == 0) {
+            if (i > 0 && !in_reach(client, store->last_counter + 1)) {
+                break;
+            }
             item->counter = store->last_counter + 1;
             if (!world->calm && prng_chance(world->prng, 5)) {
                 item->counter++; /* a mistake: ORDER says what was expected */
