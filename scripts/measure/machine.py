@@ -90,6 +90,43 @@ class Processes:
             self.kill(process)
 
 
+# ---- scheduling
+
+AUTOGROUP = "/proc/sys/kernel/sched_autogroup_enabled"
+
+
+@contextlib.contextmanager
+def one_scheduling_group(say):
+    """
+    Where the kernel shares CPUs out by session first, priorities hold within a session alone, and
+    a process `below` gets as much as all others. The sysctl that turns this off counts for
+    processes started meanwhile; it is set back.
+    """
+    before = "0"
+    with contextlib.suppress(FileNotFoundError), open(AUTOGROUP, encoding="ascii") as file:
+        before = file.read().strip()
+    if before == "0":
+        yield
+        return
+    try:
+        _write_text(AUTOGROUP, "0")
+    except PermissionError:
+        say("WARNING: kernel.sched_autogroup_enabled is 1 and can't be set: what should run below "
+            "the others doesn't")
+        yield
+        return
+    say("kernel.sched_autogroup_enabled = 0 for this measurement")
+    try:
+        yield
+    finally:
+        _write_text(AUTOGROUP, before)
+
+
+def _write_text(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
 # ---- limits
 
 

@@ -5,7 +5,7 @@ import time
 import proc
 from checks import Ledger
 from figures import median, slope
-from machine import Failure, cpus_allowed
+from machine import Failure, cpus_allowed, one_scheduling_group
 from scenarios_messages import JOURNAL_BYTES, two_cpus
 
 
@@ -143,7 +143,8 @@ def handshakes(bench):
                 probes[kind].append(value)
         for kind, runs in rates.items():
             runs.append(shake(bench, seconds, kind))
-        floods.append(flood(bench, seconds, ledger))
+        with one_scheduling_group(bench.say):
+            floods.append(flood(bench, seconds, ledger))
     for kind, what in (("full", "handshake: full, P-256, server's side alone"),
                        ("resumed", "handshake: psk_dhe_ke, P-256, server's side alone")):
         of = (what, median(probes[kind])) if probes[kind] else None
