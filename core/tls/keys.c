@@ -88,11 +88,15 @@ bool tls_keys_valid(const struct tls_keys *keys)
 {
     const unsigned flags = TLS_KEYS_CLIENT | TLS_KEYS_UPDATE_DUE | TLS_KEYS_ASK_PEER |
                            TLS_KEYS_TX_CLOSED | TLS_KEYS_RX_CLOSED;
-    const bool within_ticket = keys->header_bytes_ != 0 || keys->skip_bytes_ != 0;
+    const bool within_key_update = keys->header_bytes_ > TLS_KEYS_WITHIN_KEY_UPDATE;
+    const bool within_ticket =
+        (keys->header_bytes_ != 0 && !within_key_update) || keys->skip_bytes_ != 0;
 
     return keys->version == TLS_KEYS_VERSION && aead_key_bytes(keys->suite) != 0 &&
            (keys->flags & ~flags) == 0 && keys->quiet_records <= TLS_QUIET_RECORDS_MAX &&
-           keys->header_bytes_ <= 3 && keys->rx_number != UINT64_MAX &&
+           keys->header_bytes_ != TLS_KEYS_WITHIN_KEY_UPDATE &&
+           keys->header_bytes_ <= 2 * TLS_KEYS_WITHIN_KEY_UPDATE &&
+           (keys->skip_bytes_ == 0 || !within_key_update) && keys->rx_number != UINT64_MAX &&
            keys->tx_number != UINT64_MAX && (!within_ticket || (keys->flags & TLS_KEYS_CLIENT));
 }
 

@@ -70,25 +70,37 @@ static void record_fail(struct tls_keys *keys, struct tls_opened *opened, enum t
     opened->alert = record_faults[fault].alert;
 }
 
-static bool record_within_ticket(const struct tls_keys *keys)
+static bool record_within_message(const struct tls_keys *keys)
 {
     return keys->header_bytes_ != 0 || keys->skip_bytes_ != 0;
 }
 
 /*
- * RFC 8446 4.6.3. The new key holds from the next record on, at once; the answer waits for our next
- * data, so that several requests get one.
+ * RFC 8446 4.6.3. The message may be split over records (5.1), but must end its record, for what
+ * follows is under another key. All of it but its last byte is fixed, so only how much has come is
+ * kept. The new key holds from the next record on, at once; the answer waits for our next data, so
+ * that several requests get one.
  */
 static enum tls_fault record_on_key_update(struct tls_core *core, struct tls_keys *keys,
                                            const uint8_t *message, size_t byte_count)
 {
-    if (byte_count >= 4 && load_be24(message + 1) != 1) {
-        return TLS_FAULT_KEY_UPDATE_LENGTH;
+    static const uint8_t head[KEY_UPDATE_BYTES - 1] = { HANDSHAKE_KEY_UPDATE, 0, 0, 1 };
+    size_t seen =
+        keys->header_bytes_ == 0 ? 0 : (size_t)keys->header_bytes_ - TLS_KEYS_WITHIN_KEY_UPDATE;
+
+    for (; byte_count > 0 && seen < sizeof head; message++, byte_count--, seen++) {
+        if (message[0] != head[seen]) {
+            return TLS_FAULT_KEY_UPDATE_LENGTH;
+        }
     }
-    if (byte_count != KEY_UPDATE_BYTES) {
-        return TLS_FAULT_HANDSHAKE_SPLIT; /* what follows a key change is under another key */
+    if (byte_count == 0) {
+        keys->header_bytes_ = (uint8_t)(TLS_KEYS_WITHIN_KEY_UPDATE + seen);
+        return TLS_FAULT_NONE;
     }
-    if (message[4] > 1) {
+    if (byte_count != 1) {
+        return TLS_FAULT_KEY_UPDATE_NOT_LAST;
+    }
+    if (message[0] > 1) {
         return TLS_FAULT_KEY_UPDATE_VALUE;
     }
     aead_cache_forget(core->aead, keys->suite, &keys->rx.aead);
@@ -96,8 +108,9 @@ static enum tls_fault record_on_key_update(struct tls_core *core, struct tls_key
         return TLS_FAULT_NO_MEMORY;
     }
     keys->rx_number = 0;
+    keys->header_bytes_ = 0;
     core->key_updates_received++;
-    if (message[4] == 1) {
+    if (message[0] == 1) {
         keys->flags |= TLS_KEYS_UPDATE_DUE;
     }
     return TLS_FAULT_NONE;
@@ -129,10 +142,7 @@ static enum tls_fault record_on_ticket_header(struct tls_keys *keys, uint8_t byt
     return TLS_FAULT_NONE;
 }
 
-/*
- * Post-handshake messages. A client skips tickets, which may be split over records; KeyUpdate may
- * not, since it ends its record. Nothing else was negotiated.
- */
+/* Post-handshake messages: a client skips tickets, and nothing but KeyUpdate was negotiated. */
 static enum tls_fault record_on_handshake(struct tls_core *core, struct tls_keys *keys,
                                           const uint8_t *message, size_t byte_count, bool *ticket)
 {
@@ -145,7 +155,8 @@ static enum tls_fault record_on_handshake(struct tls_core *core, struct tls_keys
             keys->skip_bytes_ = (uint16_t)(keys->skip_bytes_ - used);
             *ticket = true;
             fault = TLS_FAULT_NONE;
-        } else if (keys->header_bytes_ == 0 && message[0] == HANDSHAKE_KEY_UPDATE) {
+        } else if (keys->header_bytes_ > TLS_KEYS_WITHIN_KEY_UPDATE ||
+                   (keys->header_bytes_ == 0 && message[0] == HANDSHAKE_KEY_UPDATE)) {
             used = byte_count;
             fault = record_on_key_update(core, keys, message, byte_count);
         } else if (keys->header_bytes_ != 0 || (message[0] == HANDSHAKE_NEW_SESSION_TICKET &&
@@ -292,7 +303,7 @@ void tls_record_open(struct tls_core *core, struct tls_keys *keys, uint8_t *byte
 
     const uint8_t content = inner[--inner_bytes];
 
-    if (content != CONTENT_HANDSHAKE && content != CONTENT_ALERT && record_within_ticket(keys)) {
+    if (content != CONTENT_HANDSHAKE && content != CONTENT_ALERT && record_within_message(keys)) {
         record_fail(keys, opened, TLS_FAULT_HANDSHAKE_SPLIT);
         return;
     }

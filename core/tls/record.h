@@ -77,9 +77,11 @@ enum tls_alert {
     X(ALERT_LENGTH, alert_length, DECODE_ERROR, "alert of a wrong length")                         \
     X(PEER_ALERT, peer_alert, NONE, "alert from the peer")                                         \
     X(HANDSHAKE_TYPE, handshake_type, UNEXPECTED_MESSAGE, "handshake message out of place")        \
-    X(HANDSHAKE_SPLIT, handshake_split, UNEXPECTED_MESSAGE, "handshake message split or mixed")    \
+    X(HANDSHAKE_SPLIT, handshake_split, UNEXPECTED_MESSAGE, "data within a handshake message")     \
     X(HANDSHAKE_TOO_LONG, handshake_too_long, ILLEGAL_PARAMETER, "handshake message too long")     \
     X(KEY_UPDATE_LENGTH, key_update_length, DECODE_ERROR, "KeyUpdate of a wrong length")           \
+    X(KEY_UPDATE_NOT_LAST, key_update_not_last, UNEXPECTED_MESSAGE,                                \
+      "KeyUpdate that doesn't end its record")                                                     \
     X(KEY_UPDATE_VALUE, key_update_value, ILLEGAL_PARAMETER, "KeyUpdate with an unknown request")  \
     X(NUMBERS_SPENT, numbers_spent, INTERNAL_ERROR, "record numbers are used up")                  \
     X(NO_MEMORY, no_memory, INTERNAL_ERROR, "no memory for a cipher context")
@@ -96,11 +98,12 @@ const char *tls_fault_label(enum tls_fault fault);
 
 enum {
     TLS_KEYS_VERSION = 1,
-    TLS_KEYS_CLIENT = 1 << 0,     /* flag: we are the client */
-    TLS_KEYS_UPDATE_DUE = 1 << 1, /* flag: a KeyUpdate goes before the next data */
-    TLS_KEYS_ASK_PEER = 1 << 2,   /* flag: and asks the peer for one */
-    TLS_KEYS_TX_CLOSED = 1 << 3,  /* flag: an alert was sealed; nothing follows it */
-    TLS_KEYS_RX_CLOSED = 1 << 4,  /* flag: close_notify or a fault; nothing is opened any more */
+    TLS_KEYS_CLIENT = 1 << 0,       /* flag: we are the client */
+    TLS_KEYS_UPDATE_DUE = 1 << 1,   /* flag: a KeyUpdate goes before the next data */
+    TLS_KEYS_ASK_PEER = 1 << 2,     /* flag: and asks the peer for one */
+    TLS_KEYS_TX_CLOSED = 1 << 3,    /* flag: an alert was sealed; nothing follows it */
+    TLS_KEYS_RX_CLOSED = 1 << 4,    /* flag: close_notify or a fault; nothing is opened any more */
+    TLS_KEYS_WITHIN_KEY_UPDATE = 4, /* header_bytes_ of a KeyUpdate: so much more than have come */
 };
 
 struct tls_direction {
@@ -119,7 +122,8 @@ struct tls_keys {
     uint8_t version;
     uint8_t flags;
     uint8_t quiet_records; /* in a row, without application data */
-    uint8_t header_bytes_; /* of a NewSessionTicket's header, split over records: 0 to 3 */
+    uint8_t header_bytes_; /* come of a message split over records: of a NewSessionTicket's header
+                              1 to 3, of a KeyUpdate 5 to 8; 0: none */
     uint16_t skip_bytes_;  /* of a NewSessionTicket, still to come and to be ignored */
 };
 _Static_assert(sizeof(struct tls_keys) == 208, "paid by every connection");

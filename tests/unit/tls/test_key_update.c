@@ -99,6 +99,99 @@ static void update_leaves_no_old_context_in_the_cache(void **state)
     pair_close(&there);
 }
 
+/* Cut after each of the first bytes that `cuts` has a bit for; sealed as so many records. */
+static size_t seal_split(struct tls_keys *keys, const char *message, unsigned cuts, uint8_t *out)
+{
+    size_t written = 0;
+    size_t from = 0;
+
+    for (size_t at = 1; at <= 5; at++) {
+        if (at == 5 || (cuts & 1U << at) != 0) {
+            char inner[6];
+
+            memcpy(inner, message + from, at - from);
+            inner[at - from] = 22;
+            written += seal_inner(keys, inner, at - from + 1, out + written);
+            from = at;
+        }
+    }
+    assert_true(tls_direction_update(&keys->tx, keys->suite));
+    keys->tx_number = 0;
+    return written;
+}
+
+static void key_update_is_taken_however_it_is_split(void **state)
+{
+    (void)state;
+    for (unsigned cuts = 0; cuts < 1U << 5; cuts += 2) {
+        struct pair pair;
+        uint8_t records[256];
+        size_t at = 0;
+
+        pair_open(&pair, AEAD_AES_128_GCM_SHA256);
+
+        const size_t written = seal_split(&pair.client, "\x18\0\0\x01\x01", cuts, records);
+
+        while (at < written) {
+            const struct tls_opened opened =
+                open_record(&pair, &pair.server, records + at, written - at);
+
+            assert_int_equal(opened.result, TLS_OPEN_HANDLED);
+            assert_false(opened.ticket);
+            assert_true(tls_keys_valid(&pair.server));
+            at += opened.record_bytes;
+            assert_int_equal(pair.core.key_updates_received, at == written);
+        }
+        assert_carries(&pair, &pair.client, &pair.server, "under the new key");
+        assert_carries(&pair, &pair.server, &pair.client, "and answered");
+        assert_int_equal(pair.core.key_updates_sent, 1);
+        pair_close(&pair);
+    }
+}
+
+static const struct {
+    const char *name;
+    const char *first; /* of five bytes at most, with the content type */
+    size_t first_bytes;
+    const char *second;
+    size_t second_bytes;
+    enum tls_fault fault;
+    enum tls_alert alert;
+} split_and_wrong[] = {
+    { "data between", "\x18\x16", 2, "x\x17", 2, TLS_FAULT_HANDSHAKE_SPLIT, 10 },
+    { "empty data between", "\x18\0\0\x16", 4, "\x17", 1, TLS_FAULT_HANDSHAKE_SPLIT, 10 },
+    { "nothing between", "\x18\0\0\x01\x16", 5, "\x16", 1, TLS_FAULT_EMPTY_FRAGMENT, 10 },
+    { "another behind it", "\x18\0\x16", 3, "\0\x01\0\x18\x16", 5, TLS_FAULT_KEY_UPDATE_NOT_LAST,
+      10 },
+    { "a wrong length", "\x18\0\0\x16", 4, "\x02\0\x16", 3, TLS_FAULT_KEY_UPDATE_LENGTH, 50 },
+    { "a wrong request", "\x18\0\0\x01\x16", 5, "\x02\x16", 2, TLS_FAULT_KEY_UPDATE_VALUE, 47 },
+};
+
+static void split_key_update_that_is_wrong_is_refused(void **state)
+{
+    (void)state;
+    for (size_t row = 0; row < sizeof split_and_wrong / sizeof split_and_wrong[0]; row++) {
+        struct pair pair;
+        uint8_t record[64];
+        size_t record_bytes;
+
+        print_message("%s\n", split_and_wrong[row].name);
+        pair_open(&pair, AEAD_AES_128_GCM_SHA256);
+        record_bytes = seal_inner(&pair.client, split_and_wrong[row].first,
+                                  split_and_wrong[row].first_bytes, record);
+        assert_int_equal(open_record(&pair, &pair.server, record, record_bytes).result,
+                         TLS_OPEN_HANDLED);
+        record_bytes = seal_inner(&pair.client, split_and_wrong[row].second,
+                                  split_and_wrong[row].second_bytes, record);
+
+        const struct tls_opened opened = open_record(&pair, &pair.server, record, record_bytes);
+
+        assert_refused(&pair, &pair.server, &opened, split_and_wrong[row].fault,
+                       split_and_wrong[row].alert);
+        pair_close(&pair);
+    }
+}
+
 /* ---- tickets to a client's record layer */
 
 static void ticket_is_skipped_however_it_is_split(void **state)
@@ -164,6 +257,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(update_that_asks_moves_both_directions),
     cmocka_unit_test(own_key_is_updated_after_so_many_records),
     cmocka_unit_test(update_leaves_no_old_context_in_the_cache),
+    cmocka_unit_test(key_update_is_taken_however_it_is_split),
+    cmocka_unit_test(split_key_update_that_is_wrong_is_refused),
     cmocka_unit_test(ticket_is_skipped_however_it_is_split),
     cmocka_unit_test(data_or_key_update_within_a_ticket_is_refused),
 };

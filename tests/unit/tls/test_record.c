@@ -141,6 +141,18 @@ static void keys_of_another_version_or_suite_are_refused(void **state)
     keys = pair.server;
     keys.skip_bytes_ = 1; /* a server never skips */
     assert_false(tls_keys_valid(&keys));
+    for (int within = 1; within <= 9; within++) {
+        const bool key_update = within > TLS_KEYS_WITHIN_KEY_UPDATE && within != 9;
+
+        keys = pair.server;
+        keys.header_bytes_ = (uint8_t)within;
+        assert_int_equal(tls_keys_valid(&keys), key_update);
+        keys = pair.client;
+        keys.header_bytes_ = (uint8_t)within;
+        assert_int_equal(tls_keys_valid(&keys), key_update || within < TLS_KEYS_WITHIN_KEY_UPDATE);
+        keys.skip_bytes_ = 256; /* a ticket's */
+        assert_int_equal(tls_keys_valid(&keys), within < TLS_KEYS_WITHIN_KEY_UPDATE);
+    }
     keys = pair.server;
     keys.tx_number = UINT64_MAX;
     assert_false(tls_keys_valid(&keys));

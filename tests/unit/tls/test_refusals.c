@@ -2,69 +2,20 @@
 #include <string.h>
 
 #include "tests/unit/tls/pair.h"
+#include "tests/unit/tls/refused.h"
 
 /* ---- refusals: what a peer with good keys may not send */
-
-enum { TO_SERVER, TO_CLIENT };
-
-static const struct {
-    const char *name;
-    int to;
-    const char *inner; /* with content type and padding */
-    size_t inner_bytes;
-    enum tls_fault fault;
-    enum tls_alert alert;
-} refused_inner[] = {
-#define INNER(text) text, sizeof(text) - 1
-    { "no content at all", TO_SERVER, "", 0, TLS_FAULT_NO_CONTENT_TYPE, 10 },
-    { "one zero", TO_SERVER, INNER("\0"), TLS_FAULT_NO_CONTENT_TYPE, 10 },
-    { "zeros only", TO_SERVER, INNER("\0\0\0\0\0\0\0\0"), TLS_FAULT_NO_CONTENT_TYPE, 10 },
-    { "inner change_cipher_spec", TO_SERVER, INNER("\x01\x14"), TLS_FAULT_CONTENT_TYPE, 10 },
-    { "unknown inner type", TO_SERVER, INNER("x\x18"), TLS_FAULT_CONTENT_TYPE, 10 },
-    { "unknown inner type, empty", TO_SERVER, INNER("\x18"), TLS_FAULT_CONTENT_TYPE, 10 },
-    { "empty alert", TO_SERVER, INNER("\x15"), TLS_FAULT_EMPTY_FRAGMENT, 10 },
-    { "alert of one byte", TO_SERVER, INNER("\x01\x15"), TLS_FAULT_ALERT_LENGTH, 50 },
-    { "two alerts in a record", TO_SERVER, INNER("\x01\x5a\x01\x00\x15"), TLS_FAULT_ALERT_LENGTH,
-      50 },
-    { "fatal alert", TO_SERVER, INNER("\x02\x50\x15"), TLS_FAULT_PEER_ALERT, TLS_ALERT_NONE },
-    { "warning is fatal too", TO_SERVER, INNER("\x01\x50\x15"), TLS_FAULT_PEER_ALERT,
-      TLS_ALERT_NONE },
-    { "empty handshake record", TO_SERVER, INNER("\x16"), TLS_FAULT_EMPTY_FRAGMENT, 10 },
-    { "ClientHello", TO_SERVER, INNER("\x01\0\0\0\x16"), TLS_FAULT_HANDSHAKE_TYPE, 10 },
-    { "Finished", TO_SERVER, INNER("\x14\0\0\0\x16"), TLS_FAULT_HANDSHAKE_TYPE, 10 },
-    { "Certificate after the handshake", TO_SERVER, INNER("\x0b\0\0\0\x16"),
-      TLS_FAULT_HANDSHAKE_TYPE, 10 },
-    { "ticket to a server", TO_SERVER, INNER("\x04\0\0\x01\0\x16"), TLS_FAULT_HANDSHAKE_TYPE, 10 },
-    { "CertificateRequest to a client", TO_CLIENT, INNER("\x0d\0\0\0\x16"),
-      TLS_FAULT_HANDSHAKE_TYPE, 10 },
-    { "KeyUpdate with an unknown request", TO_SERVER, INNER("\x18\0\0\x01\x02\x16"),
-      TLS_FAULT_KEY_UPDATE_VALUE, 47 },
-    { "KeyUpdate without its byte", TO_SERVER, INNER("\x18\0\0\0\x16"), TLS_FAULT_KEY_UPDATE_LENGTH,
-      50 },
-    { "KeyUpdate of two bytes", TO_SERVER, INNER("\x18\0\0\x02\0\0\x16"),
-      TLS_FAULT_KEY_UPDATE_LENGTH, 50 },
-    { "KeyUpdate split in its header", TO_SERVER, INNER("\x18\0\x16"), TLS_FAULT_HANDSHAKE_SPLIT,
-      10 },
-    { "KeyUpdate split before its byte", TO_SERVER, INNER("\x18\0\0\x01\x16"),
-      TLS_FAULT_HANDSHAKE_SPLIT, 10 },
-    { "two KeyUpdates in a record", TO_SERVER, INNER("\x18\0\0\x01\0\x18\0\0\x01\0\x16"),
-      TLS_FAULT_HANDSHAKE_SPLIT, 10 },
-    { "ticket behind a KeyUpdate", TO_CLIENT, INNER("\x18\0\0\x01\0\x04\0\0\x01\0\x16"),
-      TLS_FAULT_HANDSHAKE_SPLIT, 10 },
-    { "ticket of 64 KB", TO_CLIENT, INNER("\x04\x01\0\0\x16"), TLS_FAULT_HANDSHAKE_TOO_LONG, 47 },
-#undef INNER
-};
 
 static void forbidden_content_gets_its_alert(void **state)
 {
     (void)state;
-    for (size_t row = 0; row < sizeof refused_inner / sizeof refused_inner[0]; row++) {
+    for (size_t row = 0; row < REFUSED_INNER_COUNT; row++) {
         struct pair pair;
         uint8_t record[128];
         struct tls_keys *to = refused_inner[row].to == TO_SERVER ? &pair.server : &pair.client;
         struct tls_keys *from = refused_inner[row].to == TO_SERVER ? &pair.client : &pair.server;
 
-        print_message("%s\n", refused_inner[row].name);
+        print_message("%s (RFC 8446 %s)\n", refused_inner[row].name, refused_inner[row].source);
         pair_open(&pair, AEAD_AES_128_GCM_SHA256);
 
         const size_t record_bytes =
@@ -72,38 +23,21 @@ static void forbidden_content_gets_its_alert(void **state)
         const struct tls_opened opened = open_record(&pair, to, record, record_bytes);
 
         if (refused_inner[row].fault == TLS_FAULT_PEER_ALERT) {
-            assert_int_equal(opened.peer_alert, 0x50);
+            assert_int_equal(opened.peer_alert, (uint8_t)refused_inner[row].inner[1]);
         }
         assert_refused(&pair, to, &opened, refused_inner[row].fault, refused_inner[row].alert);
         pair_close(&pair);
     }
 }
 
-static const struct {
-    const char *name;
-    const char *header;
-    enum tls_fault fault;
-    enum tls_alert alert;
-} refused_header[] = {
-    { "change_cipher_spec after Finished", "\x14\x03\x03\x00\x01", TLS_FAULT_PLAINTEXT, 10 },
-    { "plaintext alert after Finished", "\x15\x03\x03\x00\x02", TLS_FAULT_PLAINTEXT, 10 },
-    { "plaintext handshake after Finished", "\x16\x03\x03\x00\x05", TLS_FAULT_PLAINTEXT, 10 },
-    { "unknown record type", "\x18\x03\x03\x00\x20", TLS_FAULT_RECORD_TYPE, 10 },
-    { "HTTP", "GET /", TLS_FAULT_RECORD_TYPE, 10 },
-    { "longer than 2^14 + 256", "\x17\x03\x03\x41\x01", TLS_FAULT_RECORD_TOO_LONG, 22 },
-    { "of 64 KB", "\x17\x03\x03\xff\xff", TLS_FAULT_RECORD_TOO_LONG, 22 },
-    { "empty", "\x17\x03\x03\x00\x00", TLS_FAULT_BAD_MAC, 20 },
-    { "shorter than a tag", "\x17\x03\x03\x00\x0f", TLS_FAULT_BAD_MAC, 20 },
-};
-
 static void forbidden_header_is_refused_before_the_rest_comes(void **state)
 {
     (void)state;
-    for (size_t row = 0; row < sizeof refused_header / sizeof refused_header[0]; row++) {
+    for (size_t row = 0; row < REFUSED_HEADER_COUNT; row++) {
         struct pair pair;
         uint8_t header[5];
 
-        print_message("%s\n", refused_header[row].name);
+        print_message("%s (RFC 8446 %s)\n", refused_header[row].name, refused_header[row].source);
         pair_open(&pair, AEAD_AES_128_GCM_SHA256);
         memcpy(header, refused_header[row].header, sizeof header);
 
