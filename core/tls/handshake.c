@@ -375,11 +375,13 @@ static enum tls_handshake_status handshake_finish(struct tls_handshake *handshak
 }
 
 /* A ticket that can't be sealed would fail the handshake: then none is promised. */
-static void handshake_prepare_server(struct tls_server *server, uint64_t now_unix_ms)
+static void handshake_prepare_server(struct tls_handshake *handshake, uint64_t now_unix_ms)
 {
+    struct tls_server *server = handshake->server;
     const bool tickets = server->has_ring && tls_tickets_can_seal(&server->ring, now_unix_ms);
 
     server->now_unix_ms = now_unix_ms;
+    server->stepping = handshake;
     mbedtls_ssl_conf_new_session_tickets(&server->base.config,
                                          (uint16_t)(tickets ? server->tickets_per_handshake : 0));
     if (server->psk_ke) { /* the step before, of another connection, may have narrowed them */
@@ -398,7 +400,7 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *handshake,
               handshake->status == TLS_HANDSHAKE_WANT_ROOM);
     HF_ASSERT(io->in_used <= io->in_bytes && io->out_bytes <= io->out_capacity);
     if (handshake->server != NULL) {
-        handshake_prepare_server(handshake->server, io->now_unix_ms);
+        handshake_prepare_server(handshake, io->now_unix_ms);
     }
     handshake->io = io;
 
@@ -425,6 +427,9 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *handshake,
     }
     handshake->status = status;
     handshake->io = NULL;
+    if (handshake->server != NULL) {
+        handshake->server->stepping = NULL;
+    }
     return status;
 }
 

@@ -52,11 +52,7 @@ struct tls_server_options {
     const struct tls_pem *certificate; /* chain, leaf first */
     const struct tls_pem *key;         /* fits the leaf: checked */
     unsigned tickets_per_handshake;    /* 0 to 4; after a resumption one at most */
-    /*
-     * Clients may resume without a Diffie-Hellman exchange. One that offers both modes resumes with
-     * it. One that offers psk_ke alone and whose ticket is good but of an impossible age fails: its
-     * next handshake must be a full one.
-     */
+    /* Clients may resume without a Diffie-Hellman exchange. One that offers both resumes with it. */
     bool psk_ke;
 };
 

@@ -42,7 +42,8 @@ struct tls_server {
     bool psk_ke;
     bool has_ring;
     struct tls_ticket_ring ring;
-    uint64_t now_unix_ms; /* of the step in progress, for the ticket callbacks */
+    uint64_t now_unix_ms;                 /* of the step in progress, for the ticket callbacks */
+    const struct tls_handshake *stepping; /* that step's; NULL between steps */
 };
 
 struct tls_client {

@@ -15,10 +15,14 @@
 
 #include "core/base/bytes.h"
 #include "core/base/crc32c.h"
+#include "core/tls/client_hello.h"
 #include "core/tls/handshake_private.h"
 
 enum {
+    TICKET_SEALED_AT = TLS_TICKET_NAME_BYTES + TLS_TICKET_NONCE_BYTES,
     TICKET_STATE_AT = TLS_TICKET_OVERHEAD - AEAD_TAG_BYTES,
+    AGE_OFF_MS_MAX = MBEDTLS_SSL_TLS1_3_TICKET_AGE_TOLERANCE - 100,
+    HANDSHAKE_HEADER_BYTES = 4,
     SESSION_HEADER_BYTES = 16, /* "HFS" and version, CRC of what follows, received at (Unix ms) */
     TICKET_RECORD_BYTES_MAX = 4096,
     TICKET_READS_MAX = 8, /* mbedTLS finds, then reads a ticket; several may lie in a record */
@@ -57,18 +61,70 @@ int handshake_write_ticket(void *context, const mbedtls_ssl_session *session, un
 }
 
 /*
- * mbedTLS would rather shake hands in full than resume by psk_ke, so for a client that resumes in no
- * other way the full one is hidden, in this step.
+ * Whether mbedTLS will find the age that the client states near enough to the true one, for certain:
+ * a little less is allowed here, since its clock goes on.
  */
-static void prefer_psk_ke(struct tls_server *server, const mbedtls_ssl_session *session)
+static bool age_is_believed(const struct client_hello *hello, const mbedtls_ssl_session *session,
+                            const uint8_t *ticket, uint64_t age_ms)
 {
-    const uint8_t modes =
-        session->MBEDTLS_PRIVATE(ticket_flags) & MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK_ALL;
+    uint32_t obfuscated;
 
-    if (server->psk_ke && modes == MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK) {
+    if (!client_hello_ticket_age(hello, ticket, TICKET_SEALED_AT, &obfuscated)) {
+        return false;
+    }
+
+    const int64_t said_ms = (uint32_t)(obfuscated - session->MBEDTLS_PRIVATE(ticket_age_add));
+    const int64_t off_ms = (int64_t)age_ms - said_ms;
+
+    return off_ms > -AGE_OFF_MS_MAX && off_ms < AGE_OFF_MS_MAX;
+}
+
+/*
+ * mbedTLS would rather shake hands in full than resume by psk_ke, so for a client that resumes in no
+ * other way the full one is hidden, in this step: only where nothing but a wrong binder can come in
+ * between, for then the handshake fails.
+ */
+static void prefer_psk_ke(struct tls_server *server, const struct client_hello *hello,
+                          const mbedtls_ssl_session *session, const uint8_t *ticket,
+                          uint64_t age_ms)
+{
+    const uint8_t modes = session->MBEDTLS_PRIVATE(ticket_flags);
+
+    if (server->psk_ke && (modes & MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK) != 0 &&
+        client_hello_only_psk_ke(hello) && age_is_believed(hello, session, ticket, age_ms)) {
         mbedtls_ssl_conf_tls13_key_exchange_modes(&server->base.config,
                                                   MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK_ALL);
     }
+}
+
+/*
+ * Fits an authentic ticket's session to the ClientHello that it came in. mbedTLS resumes with the
+ * very suite of the session only, and fails the handshake of a client that doesn't offer it any
+ * more. 0, or an error that means a full handshake.
+ */
+static int fit_session(struct tls_server *server, mbedtls_ssl_session *session,
+                       const uint8_t *ticket, uint64_t age_ms)
+{
+    const mbedtls_ssl_context *ssl = &server->stepping->ssl;
+    const uint8_t *message = ssl->MBEDTLS_PRIVATE(in_msg);
+    const size_t message_bytes = ssl->MBEDTLS_PRIVATE(in_hslen);
+    struct client_hello hello;
+
+    if (message_bytes < HANDSHAKE_HEADER_BYTES ||
+        !client_hello_read(&hello, message + HANDSHAKE_HEADER_BYTES,
+                           message_bytes - HANDSHAKE_HEADER_BYTES)) {
+        return MBEDTLS_ERR_SSL_SESSION_TICKET_EXPIRED;
+    }
+
+    const uint16_t suite =
+        client_hello_suite_for(&hello, (uint16_t)mbedtls_ssl_session_get_ciphersuite_id(session));
+
+    if (suite == 0) {
+        return MBEDTLS_ERR_SSL_SESSION_TICKET_EXPIRED;
+    }
+    session->MBEDTLS_PRIVATE(ciphersuite) = suite;
+    prefer_psk_ke(server, &hello, session, ticket, age_ms);
+    return 0;
 }
 
 int handshake_parse_ticket(void *context, mbedtls_ssl_session *session, unsigned char *ticket,
@@ -93,12 +149,12 @@ int handshake_parse_ticket(void *context, mbedtls_ssl_session *session, unsigned
     const int failed = mbedtls_ssl_session_load(session, opened.state, opened.state_bytes);
 
     mbedtls_platform_zeroize(opened.state, opened.state_bytes);
-    if (failed == 0) {
-        session->MBEDTLS_PRIVATE(ticket_creation_time) =
-            mbedtls_ms_time() - (mbedtls_ms_time_t)opened.age_ms;
-        prefer_psk_ke(server, session);
+    if (failed != 0) {
+        return failed;
     }
-    return failed;
+    session->MBEDTLS_PRIVATE(ticket_creation_time) =
+        mbedtls_ms_time() - (mbedtls_ms_time_t)opened.age_ms;
+    return fit_session(server, session, ticket, opened.age_ms);
 }
 
 /* ---- client */

@@ -218,6 +218,38 @@ static void client_of_any_suite_talks_resumes_and_closes(void **state)
     }
 }
 
+/* A session is bound to the hash of its suite, not to the suite (RFC 8446 4.2.11). */
+static void client_that_offers_other_suites_than_its_session_s_is_taken(void **state)
+{
+    (void)state;
+    for (size_t suite = 0; suite < 3; suite++) {
+        for (size_t now = 0; now < 3; now++) {
+            struct served *served = served_open(
+                1, (struct libssl_options){ .suite = suite_names[suite], .alpn = LIBSSL_ALPN });
+            const bool same_hash = (suite == 1) == (now == 1);
+            SSL_SESSION *session;
+            bool client_done;
+
+            assert_int_equal(served_shake(served, &client_done), TLS_HANDSHAKE_DONE);
+            converse(served);
+            session = SSL_SESSION_dup(served->client.session);
+            served_disconnect(served);
+            libssl_close(&served->client);
+            libssl_open(&served->client, true, &served->fixture->cert,
+                        (struct libssl_options){ .suite = suite_names[now], .alpn = LIBSSL_ALPN });
+            libssl_again(&served->client, true, session);
+            SSL_SESSION_free(session);
+            served->fixture->core.key_updates_received = 0;
+            served->fixture->core.key_updates_sent = 0;
+            assert_int_equal(served_shake(served, &client_done), TLS_HANDSHAKE_DONE);
+            assert_int_equal(tls_handshake_resumed(served->server.handshake), same_hash);
+            converse(served);
+            assert_int_equal(served->server.keys.suite, suites[now]);
+            served_close(served);
+        }
+    }
+}
+
 static void client_bytes_split_anywhere_shake_hands(void **state)
 {
     struct served *served = served_open(1, (struct libssl_options){ .alpn = LIBSSL_ALPN });
@@ -494,6 +526,7 @@ static void server_without_our_alpn_is_refused(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(client_of_any_suite_talks_resumes_and_closes),
+    cmocka_unit_test(client_that_offers_other_suites_than_its_session_s_is_taken),
     cmocka_unit_test(client_bytes_split_anywhere_shake_hands),
     cmocka_unit_test(group_that_we_lack_is_retried),
     cmocka_unit_test(client_that_does_not_fit_is_refused_with_its_alert),

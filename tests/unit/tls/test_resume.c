@@ -26,13 +26,13 @@ struct resumption {
     size_t session_bytes;
 };
 
-static struct resumption *resumption_open(void)
+static struct resumption *resumption_open_with(struct fixture_options options)
 {
     struct resumption *resumption = calloc(1, sizeof *resumption);
 
     assert_non_null(resumption);
     boot_clock_ms = 1000000;
-    resumption->fixture = fixture_open((struct fixture_options){ .tickets = 1 });
+    resumption->fixture = fixture_open(options);
 
     struct link *link = link_open(resumption->fixture, NULL, 0, SIZE_MAX);
 
@@ -41,6 +41,11 @@ static struct resumption *resumption_open(void)
     assert_int_not_equal(resumption->session_bytes, 0);
     link_close(resumption->fixture, link);
     return resumption;
+}
+
+static struct resumption *resumption_open(void)
+{
+    return resumption_open_with((struct fixture_options){ .tickets = 1 });
 }
 
 static void resumption_close(struct resumption *resumption)
@@ -221,6 +226,25 @@ static void clock_that_moved_at_one_end_means_a_full_handshake(void **state)
     resumption_close(resumption);
 }
 
+/* The same for a client that resumes by psk_ke alone: it must not be refused for it. */
+static void clock_that_moved_under_psk_ke_means_a_full_handshake(void **state)
+{
+    static const int64_t ahead_ms[] = { 3600000, -3600000, 5999, 6000, 6001, 5900, 5899, -6000 };
+    struct resumption *resumption = resumption_open_with(
+        (struct fixture_options){ .tickets = 1, .server_psk_ke = true, .client_psk_ke = true });
+    struct fixture *fixture = resumption->fixture;
+
+    (void)state;
+    pass(resumption, 2 * HOUR_MS);
+    for (size_t row = 0; row < sizeof ahead_ms / sizeof ahead_ms[0]; row++) {
+        fixture->client_ahead_ms = (uint64_t)ahead_ms[row];
+        assert_int_equal(resumes(resumption), ahead_ms[row] == 5899);
+    }
+    fixture->client_ahead_ms = 0;
+    assert_true(resumes(resumption));
+    resumption_close(resumption);
+}
+
 static void session_that_does_not_fit_is_ignored(void **state)
 {
     struct resumption *resumption = resumption_open();
@@ -288,6 +312,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(ring_past_its_time_sends_no_ticket),
     cmocka_unit_test(garbled_ticket_means_a_full_handshake),
     cmocka_unit_test(clock_that_moved_at_one_end_means_a_full_handshake),
+    cmocka_unit_test(clock_that_moved_under_psk_ke_means_a_full_handshake),
     cmocka_unit_test(session_that_does_not_fit_is_ignored),
     cmocka_unit_test(session_that_finds_no_room_is_not_given),
 };
