@@ -66,6 +66,7 @@ struct conn {
     uint8_t ring;         /* index in the reactor's group */
     uint8_t door;         /* core of the door that accepted it */
     uint8_t error;        /* why it ends: enum code, of those below 128; 0: by the peer */
+    uint8_t alert;        /* its last record: enum tls_alert; 0 is close_notify */
 };
 _Static_assert(sizeof(struct conn) <= 328, "paid by every connection: docs/capacity.md");
 

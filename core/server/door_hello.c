@@ -185,16 +185,15 @@ static bool look_for_hello(struct door *door, uint32_t slot, struct door_conn *c
     return true;
 }
 
-static void end_by_fault(struct door *door, uint32_t slot, struct door_conn *conn,
-                         const struct tls_opened *opened)
+/* The last record: close_notify or the alert of a fault. */
+static void say_alert(struct door *door, uint32_t slot, struct door_conn *conn,
+                      enum tls_alert alert)
 {
-    stat_add(&door->stats.tls_faults, 1);
-    conn->peer_done = opened->alert == TLS_ALERT_NONE;
     if (!door_bytes_reserve(&conn->out, TLS_ALERT_RECORD_BYTES)) {
         door_kill(door, slot);
         return;
     }
-    conn->out.byte_count = (uint32_t)tls_record_seal_alert(&door->tls, &conn->keys, opened->alert,
+    conn->out.byte_count = (uint32_t)tls_record_seal_alert(&door->tls, &conn->keys, alert,
                                                            conn->out.bytes, conn->out.capacity);
     door_say_last(door, slot);
 }
@@ -233,10 +232,13 @@ void door_read_hello(struct door *door, uint32_t slot)
             break;
         case TLS_OPEN_CLOSED:
             stat_add(&door->stats.hello_gone, 1);
-            door_kill(door, slot);
+            conn->peer_done = true;
+            say_alert(door, slot, conn, TLS_ALERT_CLOSE_NOTIFY);
             return;
         case TLS_OPEN_FATAL:
-            end_by_fault(door, slot, conn, &opened);
+            stat_add(&door->stats.tls_faults, 1);
+            conn->peer_done = opened.alert == TLS_ALERT_NONE;
+            say_alert(door, slot, conn, opened.alert);
             return;
         }
         door_bytes_skip(&conn->in, opened.record_bytes);

@@ -349,6 +349,9 @@ void reactor_on_recv(struct reactor *reactor, struct ring_event *event)
 
     /* The peer's end without close_notify, or its reset. */
     conn->flags |= CONN_PEER_DONE;
+    if (conn->state == CONN_ENDING && event->result == 0) {
+        return; /* it may still read: when our last record is sent, it is killed */
+    }
     if (conn->state != CONN_CLOSING) {
         reactor_kill(reactor, slot);
     }

@@ -160,7 +160,7 @@ void reactor_expect_input(struct reactor *reactor, uint32_t slot);
 void reactor_end(struct reactor *reactor, uint32_t slot, enum code code);
 /* The engine has forgotten it (EFFECT_CLOSE). */
 void reactor_end_forgotten(struct reactor *reactor, uint32_t slot);
-/* After a record of the peer's that fails: its alert, then the end. */
+/* After a record of the peer's that fails: what is queued, then its alert, then the end. */
 void reactor_end_by_alert(struct reactor *reactor, uint32_t slot, enum tls_alert alert);
 /* At once: nothing more can be said. */
 void reactor_kill(struct reactor *reactor, uint32_t slot);

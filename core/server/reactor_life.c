@@ -316,27 +316,13 @@ void reactor_end_forgotten(struct reactor *reactor, uint32_t slot)
 void reactor_end_by_alert(struct reactor *reactor, uint32_t slot, enum tls_alert alert)
 {
     struct conn *conn = reactor_conn(reactor, slot);
-    size_t sealed_bytes;
 
     forget(reactor, slot, conn);
     conn->error = CODE_BAD_FRAME;
-    if (conn->link.sending || conn->link.out_bytes[0] != 0) {
-        reactor_kill(reactor, slot); /* an alert can't overtake what is queued; the close says it */
-        return;
-    }
-
-    const uint8_t *sealed = link_seal_alert(&reactor->pools, &conn->link, alert, &sealed_bytes);
-
-    if (sealed == NULL) {
-        reactor_kill(reactor, slot);
-        return;
-    }
+    conn->alert = (uint8_t)alert;
     conn->state = CONN_ENDING;
-    conn->flags |= CONN_SAID_ALL | CONN_PEER_DONE;
-    conn->sending_since_s = reactor->now_s;
     timers_set(&reactor->timers, slot, reactor->now_ns + ENDING_TIMEOUT_NS);
-    ring_send(conn_ring(reactor, conn), conn->file, sealed, (uint32_t)sealed_bytes,
-              ring_tag(OP_SEND, slot, slab_generation(&reactor->conns, slot)));
+    reactor_mark_dirty(reactor, slot);
 }
 
 void reactor_go_on_ending(struct reactor *reactor, uint32_t slot)
@@ -347,7 +333,7 @@ void reactor_go_on_ending(struct reactor *reactor, uint32_t slot)
     HF_ASSERT(conn->state == CONN_ENDING && !conn->link.sending);
     if ((conn->flags & CONN_SAID_ALL) == 0) {
         const uint8_t *sealed =
-            link_seal_alert(&reactor->pools, &conn->link, TLS_ALERT_CLOSE_NOTIFY, &sealed_bytes);
+            link_seal_alert(&reactor->pools, &conn->link, conn->alert, &sealed_bytes);
 
         conn->flags |= CONN_SAID_ALL;
         if (sealed != NULL) {
@@ -364,7 +350,7 @@ void reactor_go_on_ending(struct reactor *reactor, uint32_t slot)
 
     /*
      * Closing with unread bytes sends RST, which may take our last frames with it: so the peer,
-     * who has our close_notify, closes first. It has a second.
+     * who has our last record, closes first. It has a second.
      */
     conn->state = CONN_DRAINING;
     timers_set(&reactor->timers, slot, reactor->now_ns + DRAINING_TIMEOUT_NS);

@@ -55,8 +55,12 @@ static void seal_and_send(struct reactor *reactor, uint32_t slot)
     if (conn->state > CONN_ENDING || conn->link.sending) {
         return;
     }
-    if ((conn->flags & CONN_PONG_DUE) != 0 && conn->state == CONN_LIVE) {
+    /* Also to a client that ended in peace: it may have asked before it did. */
+    if ((conn->flags & CONN_PONG_DUE) != 0 && conn->error == 0) {
         put_pong(reactor, slot, conn);
+        if (conn->state > CONN_ENDING) {
+            return; /* there was no room for it */
+        }
     }
     if (!link_has_output(&conn->link)) {
         if (conn->state == CONN_ENDING) {
