@@ -3,9 +3,13 @@
 #include <stdlib.h>
 
 #include "core/base/check.h"
-#include "core/base/ids.h"
 
 #define CAPACITY_MIN 64
+
+void address_counts_open(struct address_counts *counts, const struct siphash_key *hash_key)
+{
+    *counts = (struct address_counts){ .hash_key_ = *hash_key };
+}
 
 void address_counts_close(struct address_counts *counts)
 {
@@ -13,11 +17,16 @@ void address_counts_close(struct address_counts *counts)
     *counts = (struct address_counts){ 0 };
 }
 
+static size_t wanted_place(const struct address_counts *counts, uint64_t key)
+{
+    return (size_t)siphash_number(&counts->hash_key_, key) & (counts->capacity_ - 1);
+}
+
 /* The key's place, or the free one where it would stand. */
 static size_t find(const struct address_counts *counts, uint64_t key)
 {
     const size_t mask = counts->capacity_ - 1;
-    size_t at = (size_t)id_mix(key) & mask;
+    size_t at = wanted_place(counts, key);
 
     while (counts->places_[at].key != 0 && counts->places_[at].key != key) {
         at = (at + 1) & mask;
@@ -69,7 +78,7 @@ static void close_gap(struct address_counts *counts, size_t gap)
     const size_t mask = counts->capacity_ - 1;
 
     for (size_t at = (gap + 1) & mask; counts->places_[at].key != 0; at = (at + 1) & mask) {
-        const size_t wanted = (size_t)id_mix(counts->places_[at].key) & mask;
+        const size_t wanted = wanted_place(counts, counts->places_[at].key);
 
         if (((at - wanted) & mask) >= ((at - gap) & mask)) {
             counts->places_[gap] = counts->places_[at];

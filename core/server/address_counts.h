@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/base/siphash.h"
+
 struct address_count {
     uint64_t key; /* listen_address_key; 0: free */
     uint64_t count;
@@ -22,7 +24,11 @@ struct address_counts {
     struct address_count *places_; /* open addressing, linear probing */
     size_t capacity_;              /* a power of two; 0: none yet */
     size_t used_;
+    struct siphash_key hash_key_;
 };
+
+/* `hash_key`: random, or clients choose their addresses so that they crowd one place. */
+void address_counts_open(struct address_counts *counts, const struct siphash_key *hash_key);
 
 void address_counts_close(struct address_counts *counts);
 

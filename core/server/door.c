@@ -204,6 +204,7 @@ struct door *door_open(const struct door_options *options, struct hf_error *erro
     door->login_keys = options->credentials->login_keys;
     door->resume = options->credentials->resume;
     door->certificate_version = options->credentials->certificate_version;
+    address_counts_open(&door->addresses, &options->hash_key);
     door->identity = open_identity(options->credentials, options->config, error);
     if (door->identity == NULL || !open_io(door, options, error)) {
         hf_error_prepend(error, "door %u", options->index);
@@ -361,6 +362,21 @@ static void admit_waiting(struct door *door)
 
 /* ---- accepting */
 
+/* Counted before it is in the table: what is there stays open until its slot's next tenant. */
+static bool put_client(struct door *door, int fd, uint64_t key, uint32_t slot)
+{
+    if (key != 0 && !address_counts_add(&door->addresses, key)) {
+        return false;
+    }
+    if (ring_put_file(&door->ring, fd, slot) != 0) {
+        if (key != 0) {
+            address_counts_remove(&door->addresses, key);
+        }
+        return false;
+    }
+    return true;
+}
+
 /*
  * Plain descriptors, moved into the table here: for a direct one there's no getpeername. It costs
  * three system calls, a microsecond and a half beside a handshake's thousand. And where descriptors
@@ -393,11 +409,10 @@ static void take_client(struct door *door, int fd)
         (void)close(fd);
         return;
     }
-    if (ring_put_file(&door->ring, fd, slot) != 0 ||
-        (key != 0 && !address_counts_add(&door->addresses, key))) {
+    if (!put_client(door, fd, key, slot)) {
         stat_add(&door->stats.accept_failures, 1);
         slab_give(&door->conns, slot);
-        (void)close(fd); /* the table's entry is overwritten by the slot's next tenant */
+        (void)close(fd);
         return;
     }
     (void)close(fd);
@@ -647,7 +662,8 @@ void *door_run(void *argument)
     thread_set_name("hf-door");
     thread_set_background(DOOR_NICE);
     if (!ring_enable(&door->ring, &error)) {
-        log_event(door->log, LOG_ERROR, "ring_failed", "reason=\"%s\"", error.text);
+        /* At once: the process ends before anybody writes this thread's log. */
+        log_fatal("ring_failed", "thread=door core=%u reason=\"%s\"", door->index, error.text);
         return NULL;
     }
     ring_poll_fd(&door->ring, door->mail->door_bell.fd, ring_tag(DOOR_OP_BELL, 0, 0));

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "core/base/error.h"
+#include "core/base/siphash.h"
 #include "core/io/ring.h"
 #include "core/server/config.h"
 #include "core/server/credentials.h"
@@ -39,6 +40,7 @@ struct door_options {
     uint32_t index;
     const uint8_t *core_of_volume;
     uint16_t volume_count;
+    struct siphash_key hash_key;         /* random */
     int listeners[LISTEN_ADDRESSES_MAX]; /* given: the door closes them */
     uint32_t listener_count;
     struct log *log;

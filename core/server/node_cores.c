@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/base/check.h"
+#include "core/token/random.h"
 #include "store/recover.h"
 
 /* ---- addresses */
@@ -89,6 +90,16 @@ static struct storage *open_storage(struct node *node, uint32_t i, struct volume
     return storage_open(&options, error);
 }
 
+/* What tables are hashed with: unknown to clients, who choose what goes into them. */
+static bool draw_random(void *bytes, size_t byte_count, struct hf_error *error)
+{
+    if (token_random(NULL, bytes, byte_count) != 0) {
+        hf_error_set(error, EX_OSERR, errno, "the system gives no random bytes");
+        return false;
+    }
+    return true;
+}
+
 static bool open_door(struct node *node, uint32_t i, struct hf_error *error)
 {
     struct node_core *core = &node->cores[i];
@@ -104,6 +115,9 @@ static bool open_door(struct node *node, uint32_t i, struct hf_error *error)
         .log = core->door_log,
     };
 
+    if (!draw_random(&options.hash_key, sizeof options.hash_key, error)) {
+        return false;
+    }
     for (size_t a = 0; a < node->address_count; a++) {
         options.listeners[a] = node->listeners[a][i];
         node->listeners[a][i] = -1;
@@ -129,7 +143,7 @@ static bool open_core(struct node *node, uint32_t i, struct hf_error *error)
         return false;
     }
 
-    const struct reactor_options options = {
+    struct reactor_options options = {
         .config = node->config,
         .post = &node->post,
         .storage = core->storage,
@@ -142,6 +156,9 @@ static bool open_core(struct node *node, uint32_t i, struct hf_error *error)
         .log = core->reactor_log,
     };
 
+    if (!draw_random(&options.hash_seed, sizeof options.hash_seed, error)) {
+        return false;
+    }
     core->reactor = reactor_open(&options, error);
     return core->reactor != NULL && open_door(node, i, error);
 }

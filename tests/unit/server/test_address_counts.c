@@ -11,11 +11,14 @@
 #include "core/server/address_counts.h"
 #include "core/server/listen.h"
 
+static const struct siphash_key hash_key = { { 1, 2 } };
+
 static void counts_rise_and_fall_by_key(void **state)
 {
     (void)state;
-    struct address_counts counts = { 0 };
+    struct address_counts counts;
 
+    address_counts_open(&counts, &hash_key);
     assert_int_equal(address_counts_get(&counts, 7), 0);
     assert_true(address_counts_add(&counts, 7));
     assert_true(address_counts_add(&counts, 7));
@@ -34,10 +37,11 @@ static void random_keys_agree_with_a_plain_array(void **state)
 {
     (void)state;
     enum { KEYS = 300 };
-    struct address_counts counts = { 0 };
+    struct address_counts counts;
     uint64_t plain[KEYS + 1] = { 0 };
     uint64_t seed = 12345;
 
+    address_counts_open(&counts, &hash_key);
     for (int i = 0; i < 200000; i++) {
         seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         const uint64_t key = (seed >> 33) % KEYS + 1;
@@ -61,6 +65,24 @@ static void random_keys_agree_with_a_plain_array(void **state)
         }
     }
     address_counts_close(&counts);
+}
+
+/* Those that crowd a place under one key are spread under another: they can't be chosen beforehand. */
+static void crowd_under_one_key_is_none_under_another(void **state)
+{
+    (void)state;
+    const struct siphash_key other = { { 3, 4 } };
+    uint32_t crowd = 0;
+    uint32_t still = 0;
+
+    for (uint64_t key = 1; key < 100000; key++) {
+        if ((siphash_number(&hash_key, key) & 1023) == 7) {
+            crowd++;
+            still += (siphash_number(&other, key) & 1023) == 7;
+        }
+    }
+    assert_true(crowd > 50);
+    assert_true(still < 5);
 }
 
 static struct listen_address parse(const char *text)
@@ -168,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_rise_and_fall_by_key),
         cmocka_unit_test(random_keys_agree_with_a_plain_array),
+        cmocka_unit_test(crowd_under_one_key_is_none_under_another),
         cmocka_unit_test(address_keys_join_what_one_customer_has),
         cmocka_unit_test(address_lists_are_parsed_and_printed),
         cmocka_unit_test(texts_that_are_no_addresses_are_refused),
