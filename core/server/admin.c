@@ -13,6 +13,7 @@
 
 #define REQUEST_BYTES_MAX 4096
 #define DEADLINE_NS       (5 * CLOCK_NS_PER_S)
+#define ACCEPT_REST_NS    (100 * CLOCK_NS_PER_MS)
 
 enum admin_state {
     ADMIN_FREE,
@@ -34,6 +35,7 @@ struct admin_conn {
 
 struct admin {
     int fd;
+    uint64_t accept_at_ns; /* after a failure, not before then; 0: at any time */
     struct admin_pages pages;
     struct admin_conn conns[ADMIN_CONNECTIONS_MAX];
 };
@@ -277,7 +279,7 @@ uint32_t admin_get_polls(const struct admin *admin, struct pollfd polls[ADMIN_PO
             };
         }
     }
-    if (count < ADMIN_CONNECTIONS_MAX) {
+    if (count < ADMIN_CONNECTIONS_MAX && admin->accept_at_ns == 0) {
         polls[count++] = (struct pollfd){ .fd = admin->fd, .events = POLLIN };
     }
     return count;
@@ -292,6 +294,9 @@ static void accept_one(struct admin *admin, uint64_t now_ns)
         conn->state = ADMIN_READING;
         conn->fd = fd;
         conn->deadline_ns = now_ns + DEADLINE_NS;
+    } else if (conn != NULL && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+        /* No descriptor, no memory: the client stays in the backlog, and poll would say so at once. */
+        admin->accept_at_ns = now_ns + ACCEPT_REST_NS;
     }
 }
 
@@ -336,6 +341,9 @@ void admin_run(struct admin *admin, const struct pollfd *polls, uint32_t poll_co
         if (admin->conns[c].state != ADMIN_FREE && now_ns >= admin->conns[c].deadline_ns) {
             end(&admin->conns[c]);
         }
+    }
+    if (now_ns >= admin->accept_at_ns) {
+        admin->accept_at_ns = 0;
     }
     if (accepting) {
         accept_one(admin, now_ns);

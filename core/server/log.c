@@ -1,6 +1,8 @@
 #include "core/server/log.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +20,9 @@
 #define LINES_WAITING  128
 #define EVENTS_TRACKED 32
 #define LINES_A_SECOND 50
-#define DRAIN_BYTES    4096
+#define DRAIN_BYTES    4096 /* what a pipe that is writable takes without blocking */
+#define FATAL_WAIT_MS  200
+_Static_assert(DRAIN_BYTES <= PIPE_BUF, "else a write may block, though the pipe is writable");
 
 struct log_line {
     uint16_t byte_count;
@@ -246,9 +250,23 @@ void log_event(struct log *log, enum log_level level, const char *event, const c
 
 /* ---- writing out */
 
-static void write_all(const char *bytes, size_t byte_count)
+/* A reader that has stopped must not stop the thread that serves signals and metrics. */
+static bool may_write(int wait_ms)
 {
-    while (byte_count > 0) {
+    struct pollfd poll_error = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+    return poll(&poll_error, 1, wait_ms) > 0;
+}
+
+bool log_may_write(void)
+{
+    return may_write(0);
+}
+
+/* At most DRAIN_BYTES. */
+static void write_all(const char *bytes, size_t byte_count, int wait_ms)
+{
+    while (byte_count > 0 && may_write(wait_ms)) {
         const ssize_t written = write(STDERR_FILENO, bytes, byte_count);
 
         if (written < 0 && errno == EINTR) {
@@ -262,6 +280,12 @@ static void write_all(const char *bytes, size_t byte_count)
     }
 }
 
+/* What is gathered will be written by one call, so only its beginning has to be allowed. */
+static bool log_may_take(size_t gathered_bytes)
+{
+    return gathered_bytes != 0 || may_write(0);
+}
+
 bool log_drain(struct log *const *logs, uint32_t log_count)
 {
     char bytes[DRAIN_BYTES];
@@ -271,18 +295,18 @@ bool log_drain(struct log *const *logs, uint32_t log_count)
     for (uint32_t i = 0; i < log_count; i++) {
         const struct log_line *line;
 
-        while ((line = mailbox_take(&logs[i]->lines)) != NULL) {
+        while (log_may_take(byte_count) && (line = mailbox_take(&logs[i]->lines)) != NULL) {
             HF_ASSERT(line->byte_count <= LINE_BYTES_MAX);
-            if (byte_count + line->byte_count > sizeof bytes) {
-                write_all(bytes, byte_count);
-                byte_count = 0;
-            }
             memcpy(bytes + byte_count, line->bytes, line->byte_count);
             byte_count += line->byte_count;
             any = true;
+            if (byte_count > sizeof bytes - LINE_BYTES_MAX) {
+                write_all(bytes, byte_count, 0);
+                byte_count = 0;
+            }
         }
     }
-    write_all(bytes, byte_count);
+    write_all(bytes, byte_count, 0);
     return any;
 }
 
@@ -304,5 +328,5 @@ void log_fatal(const char *event, const char *format, ...)
     va_start(arguments, format);
     const size_t byte_count = put_line(line, LOG_ERROR, event, "thread=any", format, arguments);
     va_end(arguments);
-    write_all(line, byte_count);
+    write_all(line, byte_count, FATAL_WAIT_MS);
 }

@@ -46,8 +46,14 @@ void log_close(struct log *log);
 void log_event(struct log *log, enum log_level level, const char *event, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Writes out what the logs hold. Returns whether there was anything. */
+/*
+ * Writes out what the logs hold. Returns whether anything was. While standard error takes nothing (a
+ * pipe that nobody reads) lines stay where they are, and what finds no room there is dropped.
+ */
 bool log_drain(struct log *const *logs, uint32_t log_count);
+
+/* Whether standard error takes bytes now. */
+bool log_may_write(void);
 
 /* Whether a line waits: to be asked between bell_prepare and sleeping. */
 bool log_waits(struct log *const *logs, uint32_t log_count);
@@ -55,7 +61,10 @@ bool log_waits(struct log *const *logs, uint32_t log_count);
 /* Lines that found no room or were too many, since log_open. */
 uint64_t log_get_lost(const struct log *log);
 
-/* Writes one line at once, at level error: the process is about to end. */
+/*
+ * Writes one line at once, at level error: the process is about to end. Waits for a pipe that is full,
+ * but not for long.
+ */
 void log_fatal(const char *event, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* "error", "warning", "info", "debug". */

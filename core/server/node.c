@@ -65,7 +65,7 @@ void node_wait(struct node *node, uint64_t timeout_ns)
 
     (void)log_drain(node->logs, node->log_count);
     bell_prepare(&node->bell);
-    if (log_waits(node->logs, node->log_count)) {
+    if (log_waits(node->logs, node->log_count) && log_may_write()) {
         timeout_ns = 0;
     }
     const int ready = poll(polls, 2 + admin_count, (int)(timeout_ns / CLOCK_NS_PER_MS));
@@ -154,7 +154,7 @@ static void raise_limits(struct node *node)
                   "open_files=%" PRIu64 " max_connections=%" PRIu64
                   " cores=%u rings_per_core=%" PRIu64,
                   (uint64_t)limit.rlim_cur, node->config->max_connections, node->core_count,
-                  share / limit.rlim_cur + 1);
+                  (share + limit.rlim_cur - 1) / limit.rlim_cur);
     }
 }
 

@@ -76,6 +76,36 @@ static void event_is_one_line_of_pairs(void **state)
     log_close(log);
 }
 
+/* A server whose log nobody reads any more serves on; what it has to say then is counted as lost. */
+static void pipe_that_nobody_reads_stops_nobody(void **state)
+{
+    (void)state;
+    static const char events[1000][2] = { "x" }; /* each of its own: none is suppressed */
+    struct log *log = open_log(LOG_INFO);
+    const int kept = dup(STDERR_FILENO);
+    char text[4096];
+    int ends[2];
+
+    assert_int_equal(pipe(ends), 0);
+    assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+    for (uint32_t i = 0; i < 1000; i++) { /* far more than a pipe holds */
+        log_event(log, LOG_INFO, events[i], "%0400d", 0);
+        (void)log_drain(&log, 1);
+    }
+    assert_false(log_may_write());
+    assert_true(log_get_lost(log) > 500);
+    log_fatal("failed", "it ends nevertheless");
+    while (log_waits(&log, 1)) { /* somebody reads again: what was kept comes */
+        assert_true(read(ends[0], text, sizeof text) > 0);
+        (void)log_drain(&log, 1);
+    }
+    assert_true(dup2(kept, STDERR_FILENO) >= 0);
+    (void)close(kept);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    log_close(log);
+}
+
 static void level_below_the_log_s_is_left_out(void **state)
 {
     (void)state;
@@ -194,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(event_is_one_line_of_pairs),
         cmocka_unit_test(level_below_the_log_s_is_left_out),
+        cmocka_unit_test(pipe_that_nobody_reads_stops_nobody),
         cmocka_unit_test(control_characters_and_length_are_tamed),
         cmocka_unit_test(event_that_comes_too_often_is_counted),
         cmocka_unit_test(lines_without_room_are_dropped_and_counted),
