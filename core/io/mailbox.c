@@ -145,6 +145,18 @@ const void *mailbox_take(struct mailbox *mailbox)
     return mailbox_cell(mailbox, mailbox->taken_++);
 }
 
+void *mailbox_look(struct mailbox *mailbox, uint32_t nth)
+{
+    if (mailbox->tail_seen_ - mailbox->taken_ <= nth) {
+        /* Acquire: as in mailbox_take. */
+        mailbox->tail_seen_ = atomic_load_explicit(&mailbox->tail_, memory_order_acquire);
+        if (mailbox->tail_seen_ - mailbox->taken_ <= nth) {
+            return NULL;
+        }
+    }
+    return mailbox_cell(mailbox, mailbox->taken_ + nth);
+}
+
 bool mailbox_empty(struct mailbox *mailbox)
 {
     mailbox->tail_seen_ = atomic_load_explicit(&mailbox->tail_, memory_order_seq_cst); /* C2 */

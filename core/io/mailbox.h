@@ -82,5 +82,11 @@ void mailbox_send(struct mailbox *mailbox);
 /* The next message, or NULL. It stays valid until the next mailbox_take of this mailbox. */
 const void *mailbox_take(struct mailbox *mailbox);
 
+/*
+ * The nth (from 0) of the messages that mailbox_take hasn't given yet, or NULL. It may be changed: the
+ * consumer marks what it has dealt with before its turn, and passes over it later.
+ */
+void *mailbox_look(struct mailbox *mailbox, uint32_t nth);
+
 /* Whether mailbox_take would say NULL. Seen from the consumer, right after bell_prepare too. */
 bool mailbox_empty(struct mailbox *mailbox);

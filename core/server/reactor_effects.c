@@ -250,6 +250,27 @@ static void end_stream(struct reactor *reactor, const struct mail *frame)
     HF_ASSERT(given);
 }
 
+/* A frame may be answered by LINK_END at once: then there must be a cell for that. */
+static bool has_stream_cell(const struct reactor *reactor)
+{
+    return cells_free(&reactor->stream_cells, CELL_SMALL) +
+               cells_free(&reactor->stream_cells, CELL_LARGE) !=
+           0;
+}
+
+/* Cells that come back behind frames that wait for just these. */
+static void take_returns(struct reactor *reactor, struct mailbox *mailbox)
+{
+    struct mail *mail;
+
+    for (uint32_t n = 0; (mail = mailbox_look(mailbox, n)) != NULL; n++) {
+        if (mail->kind == MAIL_STREAM_RETURN) {
+            cells_give(&reactor->stream_cells, (struct cell){ mail->a });
+            mail->kind = MAIL_NONE;
+        }
+    }
+}
+
 static void run_streams_from(struct reactor *reactor, uint32_t from)
 {
     struct mailbox *mailbox = &reactor->mail->reactor_to_reactor[from];
@@ -267,8 +288,18 @@ static void run_streams_from(struct reactor *reactor, uint32_t from)
                 cells_give(&reactor->stream_cells, (struct cell){ mail->a });
                 continue;
             }
+            if (mail->kind == MAIL_NONE) {
+                continue; /* was taken before its turn */
+            }
             stream->frame = *mail;
             stream->held = true;
+        }
+
+        if (!has_stream_cell(reactor)) {
+            take_returns(reactor, mailbox);
+            if (!has_stream_cell(reactor)) {
+                return;
+            }
         }
 
         const enum engine_result result =

@@ -53,6 +53,29 @@ static void full_mailbox_refuses_and_takes_again_once_there_is_room(void **state
     mailbox_close(&mailbox);
 }
 
+static void waiting_messages_are_looked_at_and_changed_before_their_turn(void **state)
+{
+    (void)state;
+    struct mailbox mailbox;
+    struct message message = { 0 };
+
+    open_mailbox(&mailbox, 4, NULL);
+    assert_null(mailbox_look(&mailbox, 0));
+    for (message.number = 0; message.number < 3; message.number++) {
+        assert_true(mailbox_give(&mailbox, &message));
+    }
+    assert_null(mailbox_look(&mailbox, 0)); /* not sent yet */
+    mailbox_send(&mailbox);
+    assert_int_equal(((const struct message *)mailbox_take(&mailbox))->number, 0);
+    assert_int_equal(((const struct message *)mailbox_look(&mailbox, 0))->number, 1);
+    ((struct message *)mailbox_look(&mailbox, 1))->number = 77;
+    assert_null(mailbox_look(&mailbox, 2));
+    assert_int_equal(((const struct message *)mailbox_take(&mailbox))->number, 1);
+    assert_int_equal(((const struct message *)mailbox_take(&mailbox))->number, 77);
+    assert_null(mailbox_take(&mailbox));
+    mailbox_close(&mailbox);
+}
+
 static void messages_given_are_seen_only_once_sent(void **state)
 {
     (void)state;
@@ -299,6 +322,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_mailbox_refuses_and_takes_again_once_there_is_room),
+        cmocka_unit_test(waiting_messages_are_looked_at_and_changed_before_their_turn),
         cmocka_unit_test(messages_given_are_seen_only_once_sent),
         cmocka_unit_test(send_rings_only_for_a_sleeper_and_once),
         cmocka_unit_test(sleeper_and_sender_that_meet_never_both_miss_each_other),
