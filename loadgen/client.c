@@ -54,7 +54,11 @@ bool crowd_open(struct crowd *crowd, const struct crowd_options *options, struct
         crowd_close(crowd);
         return false;
     }
-    crowd->pools = (struct link_pools){ .cells = &crowd->cells, .tls = &crowd->tls };
+    crowd->pools = (struct link_pools){
+        .in = { .cells = &crowd->cells },
+        .out = { .cells = &crowd->cells },
+        .tls = &crowd->tls,
+    };
     for (uint32_t i = 0; i < crowd->count; i++) {
         struct client *client = &crowd->clients[i];
 

@@ -1,10 +1,13 @@
 #include "core/io/buffers.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sysexits.h>
 
 #include "core/base/error.h"
+#include "core/base/ids.h"
 #include "core/io/poison.h"
 
 static size_t recv_buffers_bytes(const struct recv_buffers *buffers)
@@ -110,6 +113,9 @@ static const uint32_t cell_bytes[CELL_CLASSES] = {
 #define CELL_SLOT_BITS 30
 #define CELL_SLOT_MASK ((UINT32_C(1) << CELL_SLOT_BITS) - 1)
 
+/* Of users, when their cells are counted: 2 KB of stack. */
+#define HOLDER_BUCKETS 1024
+
 static enum cell_class cell_class_of(struct cell cell)
 {
     HF_ASSERT(!cell_is_none(cell));
@@ -132,11 +138,44 @@ bool cells_open(struct cells *cells, const uint32_t counts[CELL_CLASSES], struct
     return true;
 }
 
+bool cells_noted_open(struct cells *cells, const uint32_t counts[CELL_CLASSES],
+                      struct hf_error *error)
+{
+    if (!cells_open(cells, counts, error)) {
+        return false;
+    }
+    for (int i = 0; i < CELL_CLASSES; i++) {
+        const size_t byte_count = (counts[i] + 1) * sizeof(struct cell_note);
+
+        cells->notes_[i] = malloc(byte_count);
+        if (cells->notes_[i] == NULL) {
+            hf_error_set(error, EX_OSERR, 0, "no memory for notes of %u cells", counts[i]);
+            cells_close(cells);
+            return false;
+        }
+        memset(cells->notes_[i], 0xff, byte_count); /* CELL_HOLDER_NONE */
+    }
+    return true;
+}
+
 void cells_close(struct cells *cells)
 {
     for (int i = 0; i < CELL_CLASSES; i++) {
         slab_close(&cells->classes_[i]);
+        free(cells->notes_[i]);
+        cells->notes_[i] = NULL;
     }
+}
+
+struct cell cells_take_noted(struct cells *cells, size_t byte_count, const struct cell_note *note)
+{
+    const struct cell cell = cells_take(cells, byte_count);
+    struct cell_note *kept = cell_is_none(cell) ? NULL : cells_note(cells, cell);
+
+    if (kept != NULL) {
+        *kept = *note;
+    }
+    return cell;
 }
 
 struct cell cells_take(struct cells *cells, size_t byte_count)
@@ -154,7 +193,55 @@ struct cell cells_take(struct cells *cells, size_t byte_count)
 
 void cells_give(struct cells *cells, struct cell cell)
 {
+    struct cell_note *note = cells_note(cells, cell);
+
+    if (note != NULL) {
+        note->holder = CELL_HOLDER_NONE;
+    }
     slab_give(&cells->classes_[cell_class_of(cell)], cell.value & CELL_SLOT_MASK);
+}
+
+struct cell_note *cells_note(const struct cells *cells, struct cell cell)
+{
+    struct cell_note *notes = cells->notes_[cell_class_of(cell)];
+
+    return notes == NULL ? NULL : &notes[cell.value & CELL_SLOT_MASK];
+}
+
+static uint16_t *bucket_of(uint16_t held[HOLDER_BUCKETS], uint64_t user)
+{
+    return &held[id_mix(user) % HOLDER_BUCKETS];
+}
+
+uint32_t cells_find_holder(const struct cells *cells, enum cell_class class,
+                           const struct cell_claim *claim)
+{
+    const struct cell_note *notes = cells->notes_[class];
+    const uint32_t count = cells->classes_[class].fresh_;
+    uint16_t held[HOLDER_BUCKETS] = { 0 };
+    const struct cell_note *found = NULL;
+    bool found_over = false;
+
+    HF_ASSERT(notes != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        if (notes[i].holder != CELL_HOLDER_NONE) {
+            (*bucket_of(held, notes[i].user))++;
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const bool over = *bucket_of(held, notes[i].user) > claim->share;
+
+        if (notes[i].holder == CELL_HOLDER_NONE ||
+            notes[i].since_s >= (over ? claim->over_before_s : claim->before_s)) {
+            continue;
+        }
+        if (found == NULL || (over && !found_over) ||
+            (over == found_over && notes[i].since_s < found->since_s)) {
+            found = &notes[i];
+            found_over = over;
+        }
+    }
+    return found == NULL ? CELL_HOLDER_NONE : found->holder;
 }
 
 uint8_t *cells_bytes(const struct cells *cells, struct cell cell)

@@ -8,7 +8,8 @@
  * Thread   The owner's. Nothing blocks.
  * Memory   sizeof(struct link) each; a cell only while a frame or record is incomplete, while a
  *          frame was put back, or while output waits. At most three of the largest for input (a
- *          frame, plaintext behind it, records behind that), three for output.
+ *          frame, plaintext behind it, records behind that), three for output. A cell is as large as
+ *          what has come, never as what a header promises.
  * Errors   enum link_next for input; link_put_frame says false when there's no cell, and then the
  *          connection must be closed: what the peer should have got can't be left out.
  * Source   RFC 8446 for records, docs/protocol.md for frames.
@@ -42,9 +43,16 @@ struct link {
 };
 _Static_assert(sizeof(struct link) == 256, "paid by every connection: docs/capacity.md");
 
-/* What a link needs of its thread. */
-struct link_pools {
+/* Cells, and for whom they are noted from now on: the owner says so before each call that takes any. */
+struct link_cells {
     struct cells *cells;
+    struct cell_note taker;
+};
+
+/* What a link needs of its thread. Input and output may have the same cells. */
+struct link_pools {
+    struct link_cells in;
+    struct link_cells out;
     struct tls_core *tls;
 };
 
@@ -59,8 +67,11 @@ struct link_input {
     size_t cipher_bytes;
     uint8_t *received_; /* behind a kept record, which is opened in its cell first */
     size_t received_bytes_;
-    size_t frame_bytes_; /* of the frame last given */
-    bool frame_in_cell_; /* and whether it lies in link->plain */
+    size_t left_bytes_;     /* of those received: what found no cell */
+    size_t frame_bytes_;    /* of the frame last given */
+    bool frame_in_cell_;    /* and whether it lies in link->plain */
+    uint32_t quiet_records; /* without application data, since the owner last set it to 0 */
+    uint32_t key_updates;   /* of them */
 };
 
 enum link_next {
@@ -69,7 +80,7 @@ enum link_next {
     LINK_NEXT_CLOSED,    /* the peer's close_notify */
     LINK_NEXT_TLS_FAULT, /* input->fault in *opened: send its alert, close */
     LINK_NEXT_TOO_LARGE, /* a frame longer than allowed */
-    LINK_NEXT_NO_ROOM,   /* no cell: the connection must yield */
+    LINK_NEXT_NO_ROOM,   /* no cell: see link_input_left */
 };
 
 /*
@@ -88,9 +99,23 @@ enum link_next link_input_next(struct link_pools *pools, struct link *link,
 /* The frame last given isn't taken: it will be the next again, in this or a later round. */
 void link_input_put_back(struct link *link, struct link_input *input);
 
-/* Keeps what is left in cells. False: there's none, the connection must yield. */
+/* Keeps what is left in cells. False: there's none, see link_input_left. */
 bool link_input_end(struct link_pools *pools, struct link *link, struct link_input *input)
     __attribute__((warn_unused_result));
+
+/*
+ * After NO_ROOM of link_input_begin, or false of link_input_end: those of the received bytes that
+ * the link hasn't kept, the last *byte_count of them. They may be received again, by a later round,
+ * when there are cells. False: the link can't go on; its input is to be dropped.
+ */
+bool link_input_left(const struct link_input *input, size_t *byte_count)
+    __attribute__((warn_unused_result));
+
+/* Has the notes of all kept input say since when it is held. */
+void link_note_input(struct link_pools *pools, struct link *link, uint32_t since_s);
+
+/* Has the notes of all output say that it is on its way back: the connection is being closed. */
+void link_disown_output(struct link_pools *pools, struct link *link);
 
 /*
  * Begins with decrypted bytes that came with the connection; no input may have been kept before.

@@ -4,14 +4,16 @@
 
 #include "core/base/check.h"
 
-static bool cell_reserve(struct cells *cells, struct cell *cell, size_t kept_bytes,
+static bool cell_reserve(const struct link_cells *pool, struct cell *cell, size_t kept_bytes,
                          size_t byte_count)
 {
+    struct cells *cells = pool->cells;
+
     if (!cell_is_none(*cell) && cell_capacity(*cell) >= byte_count) {
         return true;
     }
 
-    const struct cell larger = cells_take(cells, byte_count);
+    const struct cell larger = cells_take_noted(cells, byte_count, &pool->taker);
 
     if (cell_is_none(larger)) {
         return false;
@@ -40,7 +42,7 @@ static bool complete_kept_record(struct link_pools *pools, struct link *link, ui
         size_t wanted = TLS_RECORD_HEADER_BYTES;
 
         if (link->cipher_bytes >= TLS_RECORD_HEADER_BYTES) {
-            const uint8_t *header = cells_bytes(pools->cells, link->cipher);
+            const uint8_t *header = cells_bytes(pools->in.cells, link->cipher);
             wanted += (size_t)header[3] << 8 | header[4];
         }
         if (wanted > TLS_RECORD_BYTES_MAX || link->cipher_bytes >= wanted) {
@@ -50,10 +52,11 @@ static bool complete_kept_record(struct link_pools *pools, struct link *link, ui
         const size_t missing = wanted - link->cipher_bytes;
         const size_t taken = missing < *received_bytes ? missing : *received_bytes;
 
-        if (!cell_reserve(pools->cells, &link->cipher, link->cipher_bytes, wanted)) {
+        if (!cell_reserve(&pools->in, &link->cipher, link->cipher_bytes,
+                          link->cipher_bytes + taken)) {
             return false;
         }
-        memcpy(cells_bytes(pools->cells, link->cipher) + link->cipher_bytes, *received, taken);
+        memcpy(cells_bytes(pools->in.cells, link->cipher) + link->cipher_bytes, *received, taken);
         link->cipher_bytes = (uint16_t)(link->cipher_bytes + taken);
         *received += taken;
         *received_bytes -= taken;
@@ -66,7 +69,7 @@ enum link_next link_input_begin(struct link_pools *pools, struct link *link, uin
 {
     memset(input, 0, sizeof *input);
     if (link->rest_bytes != 0) {
-        input->plain = cells_bytes(pools->cells, link->rest);
+        input->plain = cells_bytes(pools->in.cells, link->rest);
         input->plain_bytes = link->rest_bytes;
     }
     if (link->cipher_bytes == 0) {
@@ -75,9 +78,10 @@ enum link_next link_input_begin(struct link_pools *pools, struct link *link, uin
         return LINK_NEXT_NONE;
     }
     if (!complete_kept_record(pools, link, &received, &received_bytes)) {
+        input->left_bytes_ = received_bytes;
         return LINK_NEXT_NO_ROOM;
     }
-    input->cipher = cells_bytes(pools->cells, link->cipher);
+    input->cipher = cells_bytes(pools->in.cells, link->cipher);
     input->cipher_bytes = link->cipher_bytes;
     input->received_ = received;
     input->received_bytes_ = received_bytes;
@@ -89,7 +93,7 @@ static enum link_next complete_kept_frame(struct link_pools *pools, struct link 
                                           struct link_input *input, struct frame_view *view)
 {
     for (;;) {
-        const uint8_t *head = cells_bytes(pools->cells, link->plain);
+        const uint8_t *head = cells_bytes(pools->in.cells, link->plain);
         const enum frame_result parsed = frame_parse(head, link->plain_bytes, view);
 
         if (parsed == FRAME_OK) {
@@ -109,10 +113,10 @@ static enum link_next complete_kept_frame(struct link_pools *pools, struct link 
         const size_t missing = whole - link->plain_bytes;
         const size_t taken = missing < input->plain_bytes ? missing : input->plain_bytes;
 
-        if (!cell_reserve(pools->cells, &link->plain, link->plain_bytes, whole)) {
+        if (!cell_reserve(&pools->in, &link->plain, link->plain_bytes, link->plain_bytes + taken)) {
             return LINK_NEXT_NO_ROOM;
         }
-        memcpy(cells_bytes(pools->cells, link->plain) + link->plain_bytes, input->plain, taken);
+        memcpy(cells_bytes(pools->in.cells, link->plain) + link->plain_bytes, input->plain, taken);
         link->plain_bytes = (uint16_t)(link->plain_bytes + taken);
         input->plain += taken;
         input->plain_bytes -= taken;
@@ -135,10 +139,10 @@ static enum link_next frame_from_plain(struct link_pools *pools, struct link *li
         return LINK_NEXT_FRAME;
     }
     if (input->plain_bytes > 0) {
-        if (!cell_reserve(pools->cells, &link->plain, 0, input->plain_bytes)) {
+        if (!cell_reserve(&pools->in, &link->plain, 0, input->plain_bytes)) {
             return LINK_NEXT_NO_ROOM;
         }
-        memcpy(cells_bytes(pools->cells, link->plain), input->plain, input->plain_bytes);
+        memcpy(cells_bytes(pools->in.cells, link->plain), input->plain, input->plain_bytes);
         link->plain_bytes = (uint16_t)input->plain_bytes;
         input->plain_bytes = 0;
     }
@@ -152,12 +156,12 @@ static enum link_next frame_from_plain(struct link_pools *pools, struct link *li
 static bool go_on_in_received(struct link_pools *pools, struct link *link, struct link_input *input)
 {
     HF_ASSERT(input->plain_bytes == 0);
-    memmove(cells_bytes(pools->cells, link->cipher), input->cipher, input->cipher_bytes);
+    memmove(cells_bytes(pools->in.cells, link->cipher), input->cipher, input->cipher_bytes);
     link->cipher_bytes = (uint16_t)input->cipher_bytes;
     if (!complete_kept_record(pools, link, &input->received_, &input->received_bytes_)) {
         return false;
     }
-    input->cipher = cells_bytes(pools->cells, link->cipher);
+    input->cipher = cells_bytes(pools->in.cells, link->cipher);
     input->cipher_bytes = link->cipher_bytes;
     return true;
 }
@@ -176,7 +180,11 @@ static enum link_next open_next_record(struct link_pools *pools, struct link *li
         if (input->cipher_bytes == 0) {
             return LINK_NEXT_NONE;
         }
+        const uint64_t key_updates = pools->tls->key_updates_received;
+
         tls_record_open(pools->tls, &link->keys, input->cipher, input->cipher_bytes, opened);
+        input->key_updates += (uint32_t)(pools->tls->key_updates_received - key_updates);
+        input->quiet_records += opened->result == TLS_OPEN_HANDLED;
         if (opened->result == TLS_OPEN_MORE) {
             if (input->received_bytes_ == 0) {
                 return LINK_NEXT_NONE;
@@ -210,7 +218,7 @@ enum link_next link_input_next(struct link_pools *pools, struct link *link,
 {
     if (input->frame_in_cell_) { /* that frame was taken */
         link->plain_bytes = 0;
-        cell_release(pools->cells, &link->plain);
+        cell_release(pools->in.cells, &link->plain);
         input->frame_in_cell_ = false;
     }
     for (;;) {
@@ -240,10 +248,22 @@ void link_input_put_back(struct link *link, struct link_input *input)
     input->plain_bytes += input->frame_bytes_;
 }
 
-/* Keeps the bytes in the cell, in which they may already lie. */
-static bool keep(struct cells *cells, struct cell *cell, uint16_t *kept_bytes, const uint8_t *bytes,
-                 size_t byte_count)
+static uint32_t smallest_capacity(size_t byte_count)
 {
+    return byte_count <= CELL_SMALL_BYTES    ? CELL_SMALL_BYTES
+           : byte_count <= CELL_MEDIUM_BYTES ? CELL_MEDIUM_BYTES
+                                             : CELL_LARGE_BYTES;
+}
+
+/*
+ * Keeps the bytes in the cell, in which they may already lie. Few bytes leave a large cell if there
+ * is a smaller one: else the head of a record would go on holding what the record before it needed.
+ */
+static bool keep(const struct link_cells *pool, struct cell *cell, uint16_t *kept_bytes,
+                 const uint8_t *bytes, size_t byte_count)
+{
+    struct cells *cells = pool->cells;
+
     if (byte_count == 0) {
         *kept_bytes = 0;
         cell_release(cells, cell);
@@ -251,16 +271,18 @@ static bool keep(struct cells *cells, struct cell *cell, uint16_t *kept_bytes, c
     }
 
     struct cell target = *cell;
-    const bool fits = !cell_is_none(target) && cell_capacity(target) >= byte_count;
 
-    if (!fits) {
-        target = cells_take(cells, byte_count);
-        if (cell_is_none(target)) {
+    if (cell_is_none(target) || cell_capacity(target) != smallest_capacity(byte_count)) {
+        target = cells_take_noted(cells, byte_count, &pool->taker);
+    }
+    if (cell_is_none(target)) {
+        if (cell_is_none(*cell) || cell_capacity(*cell) < byte_count) {
             return false;
         }
+        target = *cell;
     }
     memmove(cells_bytes(cells, target), bytes, byte_count);
-    if (!fits) {
+    if (target.value != cell->value) {
         cell_release(cells, cell);
     }
     *cell = target;
@@ -272,45 +294,72 @@ bool link_input_end(struct link_pools *pools, struct link *link, struct link_inp
 {
     if (input->frame_in_cell_) {
         link->plain_bytes = 0;
-        cell_release(pools->cells, &link->plain);
+        cell_release(pools->in.cells, &link->plain);
     }
 
     /*
      * Plaintext that isn't used may lie in the cipher's cell, since records are opened in place: so
      * it is moved out first.
      */
-    if (!keep(pools->cells, &link->rest, &link->rest_bytes, input->plain, input->plain_bytes)) {
+    if (!keep(&pools->in, &link->rest, &link->rest_bytes, input->plain, input->plain_bytes)) {
         return false;
     }
     if (input->received_bytes_ == 0) {
-        return keep(pools->cells, &link->cipher, &link->cipher_bytes, input->cipher,
-                    input->cipher_bytes);
+        if (keep(&pools->in, &link->cipher, &link->cipher_bytes, input->cipher,
+                 input->cipher_bytes)) {
+            return true;
+        }
+        /* They lie where they were received: what was kept is used up. */
+        link->cipher_bytes = 0;
+        cell_release(pools->in.cells, &link->cipher);
+        input->left_bytes_ = input->cipher_bytes;
+        return false;
     }
 
     /* Blocked with a kept record that isn't used up and received bytes behind it: both stay. */
     const size_t kept = input->cipher_bytes;
     const size_t all = kept + input->received_bytes_;
 
-    if (all > CELL_LARGE_BYTES) {
+    if (!keep(&pools->in, &link->cipher, &link->cipher_bytes, input->cipher, kept)) {
         return false;
     }
-    if (!keep(pools->cells, &link->cipher, &link->cipher_bytes, input->cipher, kept)) {
+    if (all > CELL_LARGE_BYTES || !cell_reserve(&pools->in, &link->cipher, kept, all)) {
+        input->left_bytes_ = input->received_bytes_;
         return false;
     }
-    if (!cell_reserve(pools->cells, &link->cipher, kept, all)) {
-        return false;
-    }
-    memcpy(cells_bytes(pools->cells, link->cipher) + kept, input->received_,
+    memcpy(cells_bytes(pools->in.cells, link->cipher) + kept, input->received_,
            input->received_bytes_);
     link->cipher_bytes = (uint16_t)all;
     return true;
+}
+
+bool link_input_left(const struct link_input *input, size_t *byte_count)
+{
+    *byte_count = input->left_bytes_;
+    return input->left_bytes_ != 0;
+}
+
+static void note_since(struct cells *cells, struct cell cell, uint32_t since_s)
+{
+    struct cell_note *note = cell_is_none(cell) ? NULL : cells_note(cells, cell);
+
+    if (note != NULL) {
+        note->since_s = since_s;
+    }
+}
+
+void link_note_input(struct link_pools *pools, struct link *link, uint32_t since_s)
+{
+    note_since(pools->in.cells, link->plain, since_s);
+    note_since(pools->in.cells, link->rest, since_s);
+    note_since(pools->in.cells, link->cipher, since_s);
 }
 
 bool link_keep_plain(struct link_pools *pools, struct link *link, const uint8_t *bytes,
                      size_t byte_count)
 {
     HF_ASSERT(!link_has_input(link));
-    return keep(pools->cells, &link->rest, &link->rest_bytes, bytes, byte_count);
+    return keep(&pools->in, &link->rest, &link->rest_bytes, bytes, byte_count);
 }
 
 void link_drop_input(struct link_pools *pools, struct link *link)
@@ -318,7 +367,7 @@ void link_drop_input(struct link_pools *pools, struct link *link)
     link->plain_bytes = 0;
     link->rest_bytes = 0;
     link->cipher_bytes = 0;
-    cell_release(pools->cells, &link->plain);
-    cell_release(pools->cells, &link->rest);
-    cell_release(pools->cells, &link->cipher);
+    cell_release(pools->in.cells, &link->plain);
+    cell_release(pools->in.cells, &link->rest);
+    cell_release(pools->in.cells, &link->cipher);
 }

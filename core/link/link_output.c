@@ -15,26 +15,27 @@ _Static_assert(OUT_HEAD_BYTES + OUT_PLAIN_MAX + OUT_TAIL_BYTES <= CELL_LARGE_BYT
                "one cell holds one record");
 
 /* Output can't be put off any more when it comes here, so a larger cell is broken for it. */
-static struct cell take_out_cell(struct cells *cells, size_t byte_count)
+static struct cell take_out_cell(const struct link_cells *pool, size_t byte_count)
 {
-    struct cell cell = cells_take(cells, byte_count);
+    struct cell cell = cells_take_noted(pool->cells, byte_count, &pool->taker);
 
     if (cell_is_none(cell) && byte_count <= CELL_MEDIUM_BYTES) {
-        cell = cells_take(cells, CELL_MEDIUM_BYTES);
+        cell = cells_take_noted(pool->cells, CELL_MEDIUM_BYTES, &pool->taker);
     }
     if (cell_is_none(cell)) {
-        cell = cells_take(cells, CELL_LARGE_BYTES);
+        cell = cells_take_noted(pool->cells, CELL_LARGE_BYTES, &pool->taker);
     }
     return cell;
 }
 
-static bool out_append(struct cells *cells, struct cell *cell, uint16_t *out_bytes,
+static bool out_append(const struct link_cells *pool, struct cell *cell, uint16_t *out_bytes,
                        const uint8_t *frame, size_t frame_bytes)
 {
+    struct cells *cells = pool->cells;
     const size_t whole = OUT_HEAD_BYTES + *out_bytes + frame_bytes + OUT_TAIL_BYTES;
 
     if (cell_is_none(*cell) || cell_capacity(*cell) < whole) {
-        const struct cell larger = take_out_cell(cells, whole);
+        const struct cell larger = take_out_cell(pool, whole);
 
         if (cell_is_none(larger)) {
             return false;
@@ -66,7 +67,7 @@ bool link_put_frame(struct link_pools *pools, struct link *link, const uint8_t *
             return false;
         }
     }
-    if (!out_append(pools->cells, &link->out[i], &link->out_bytes[i], frame, frame_bytes)) {
+    if (!out_append(&pools->out, &link->out[i], &link->out_bytes[i], frame, frame_bytes)) {
         return false;
     }
     if (counted) {
@@ -79,7 +80,7 @@ const uint8_t *link_seal(struct link_pools *pools, struct link *link, size_t *se
 {
     HF_ASSERT(link_has_output(link));
 
-    uint8_t *cell = cells_bytes(pools->cells, link->out[0]);
+    uint8_t *cell = cells_bytes(pools->out.cells, link->out[0]);
     const size_t headroom = tls_record_headroom(pools->tls, &link->keys);
     uint8_t *start = cell + OUT_HEAD_BYTES - headroom;
     const struct iovec part = { cell + OUT_HEAD_BYTES, link->out_bytes[0] };
@@ -101,18 +102,18 @@ const uint8_t *link_seal_alert(struct link_pools *pools, struct link *link, enum
 {
     HF_ASSERT(!link->sending && link->out_bytes[0] == 0);
 
-    const struct cell cell = cells_take(pools->cells, OUT_HEAD_BYTES + TLS_ALERT_RECORD_BYTES);
+    const struct cell cell = take_out_cell(&pools->out, OUT_HEAD_BYTES + TLS_ALERT_RECORD_BYTES);
 
     if (cell_is_none(cell)) {
         return NULL;
     }
 
-    uint8_t *start = cells_bytes(pools->cells, cell) + OUT_HEAD_BYTES - TLS_RECORD_HEADER_BYTES;
+    uint8_t *start = cells_bytes(pools->out.cells, cell) + OUT_HEAD_BYTES - TLS_RECORD_HEADER_BYTES;
 
     *sealed_bytes =
         tls_record_seal_alert(pools->tls, &link->keys, alert, start, TLS_ALERT_RECORD_BYTES);
     if (*sealed_bytes == 0) {
-        cells_give(pools->cells, cell);
+        cells_give(pools->out.cells, cell);
         return NULL;
     }
     link->sending = true;
@@ -131,7 +132,8 @@ const uint8_t *link_unsent(struct link_pools *pools, const struct link *link, si
     const size_t headroom = link->wide ? OUT_HEAD_BYTES : TLS_RECORD_HEADER_BYTES;
 
     *byte_count = link->out_bytes[0] - link->sent_bytes;
-    return cells_bytes(pools->cells, link->out[0]) + OUT_HEAD_BYTES - headroom + link->sent_bytes;
+    return cells_bytes(pools->out.cells, link->out[0]) + OUT_HEAD_BYTES - headroom +
+           link->sent_bytes;
 }
 
 bool link_sent(struct link_pools *pools, struct link *link, size_t byte_count,
@@ -145,7 +147,7 @@ bool link_sent(struct link_pools *pools, struct link *link, size_t byte_count,
         return false;
     }
     *counted_bytes = link->counted_bytes[0];
-    cells_give(pools->cells, link->out[0]);
+    cells_give(pools->out.cells, link->out[0]);
     for (uint32_t i = 0; i + 1 < LINK_OUT_CELLS; i++) {
         link->out[i] = link->out[i + 1];
         link->out_bytes[i] = link->out_bytes[i + 1];
@@ -163,11 +165,23 @@ void link_drop(struct link_pools *pools, struct link *link)
     link_drop_input(pools, link);
     for (uint32_t i = 0; i < LINK_OUT_CELLS; i++) {
         if (!cell_is_none(link->out[i])) {
-            cells_give(pools->cells, link->out[i]);
+            cells_give(pools->out.cells, link->out[i]);
             link->out[i] = CELL_NONE;
         }
         link->out_bytes[i] = 0;
         link->counted_bytes[i] = 0;
     }
     tls_keys_clear(pools->tls, &link->keys);
+}
+
+void link_disown_output(struct link_pools *pools, struct link *link)
+{
+    for (uint32_t i = 0; i < LINK_OUT_CELLS; i++) {
+        struct cell_note *note =
+            cell_is_none(link->out[i]) ? NULL : cells_note(pools->out.cells, link->out[i]);
+
+        if (note != NULL) {
+            note->holder = CELL_HOLDER_NONE;
+        }
+    }
 }

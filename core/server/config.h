@@ -49,6 +49,8 @@
     NUMBER(connections_per_address_max, "", 0, 0, 16777216,                                        \
            "Connections of one address (IPv6: one /64); each core has its share; 0: any")          \
     NUMBER(keepalive_s, "s", 270, 5, 86400, "A client that is silent for twice as long is ended")  \
+    NUMBER(partial_timeout_s, "s", 30, 1, 3600,                                                    \
+           "A client that has begun a frame and doesn't end it for so long is ended")              \
     NUMBER(send_timeout_s, "s", 60, 1, 3600,                                                       \
            "A connection that takes nothing for so long is ended")                                 \
     NUMBER(frames_per_s_max, "", 2000, 1, 1000000, "Frames a second of one connection, over 10 s") \

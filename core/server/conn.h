@@ -30,6 +30,7 @@ enum conn_state {
 enum conn_flags {
     CONN_BLOCKED = 1 << 0,     /* the engine can't take the next frame yet */
     CONN_RECEIVING = 1 << 1,   /* a receive is in flight */
+    CONN_CELLLESS = 1 << 2,    /* on the list of those whose input waits for cells */
     CONN_DIRTY = 1 << 3,       /* on the reactor's list of those with output to seal */
     CONN_PONG_DUE = 1 << 4,    /* pong_opaque is to be answered */
     CONN_TOKEN_ASKED = 1 << 5, /* a door is checking a token for it */
@@ -59,14 +60,15 @@ struct conn {
     uint32_t frames_left; /* of the rate budget */
     uint32_t bytes_left;
     uint32_t budget_at_s;
-    uint16_t held_bytes;  /* received and not looked at yet, in a receive buffer; 0: none */
-    uint16_t held_buffer; /* which one */
-    uint16_t flags;       /* enum conn_flags */
-    uint8_t state;        /* enum conn_state */
-    uint8_t ring;         /* index in the reactor's group */
-    uint8_t door;         /* core of the door that accepted it */
-    uint8_t error;        /* why it ends: enum code, of those below 128; 0: by the peer */
-    uint8_t alert;        /* its last record: enum tls_alert; 0 is close_notify */
+    uint32_t partial_since_s; /* a record or frame has been begun; 0: none, or it waits for us */
+    uint16_t held_bytes;      /* received and not used yet, in a receive buffer; 0: none */
+    uint16_t held_buffer;     /* which one */
+    uint16_t flags;           /* enum conn_flags */
+    uint8_t state;            /* enum conn_state */
+    uint8_t ring;             /* index in the reactor's group */
+    uint8_t door;             /* core of the door that accepted it */
+    uint8_t error;            /* why it ends: enum code, of those below 128; 0: by the peer */
+    uint8_t alert;            /* its last record: enum tls_alert; 0 is close_notify */
 };
 _Static_assert(sizeof(struct conn) <= 328, "paid by every connection: docs/capacity.md");
 

@@ -102,13 +102,15 @@ static bool open_io(struct reactor *reactor, const struct reactor_options *optio
         .features = options->features,
     };
     /* A busy connection holds a cell for output; few hold one for a partial record. */
-    const uint32_t cells[CELL_CLASSES] = { 3072, 640, 128 };
+    const uint32_t cells[CELL_CLASSES] = { 2048, 576, 128 };
+    const uint32_t input_cells[CELL_CLASSES] = { 768, 128, 40 };
     const uint32_t stream_cells[CELL_CLASSES] = POST_STREAM_CELLS;
 
     return ring_group_open(&reactor->group, &group, error) &&
            slab_open(&reactor->conns, sizeof(struct conn), share, 0, error) &&
            timers_open(&reactor->timers, share, TICK_NS, reactor->start_ns, error) &&
-           cells_open(&reactor->cells, cells, error) &&
+           cells_noted_open(&reactor->cells, cells, error) &&
+           cells_noted_open(&reactor->input_cells, input_cells, error) &&
            cells_open(&reactor->stream_cells, stream_cells, error) &&
            tls_core_open(&reactor->tls, KEYED_CONTEXTS, error) == 0;
 }
@@ -119,7 +121,8 @@ static bool queues_open(struct reactor *reactor, uint32_t share, struct hf_error
     reactor->tokens = calloc(REACTOR_TOKENS, TOKEN_BYTES_MAX);
     if (reactor->streams == NULL || reactor->tokens == NULL ||
         !slot_queue_open(&reactor->dirty, share) || !slot_queue_open(&reactor->again, share) ||
-        !slot_queue_open(&reactor->roomless, share) || !slot_queue_open(&reactor->forget, share) ||
+        !slot_queue_open(&reactor->roomless, share) ||
+        !slot_queue_open(&reactor->cellless, share) || !slot_queue_open(&reactor->forget, share) ||
         !slot_queue_open(&reactor->leaving, share)) {
         hf_error_set(error, EX_OSERR, 0, "no memory");
         return false;
@@ -149,7 +152,11 @@ struct reactor *reactor_open(const struct reactor_options *options, struct hf_er
     reactor->start_ns = clock_now_ns();
     reactor->now_ns = reactor->start_ns;
     reactor->now_s = 1;
-    reactor->pools = (struct link_pools){ &reactor->cells, &reactor->tls };
+    reactor->pools = (struct link_pools){
+        .in = { .cells = &reactor->input_cells },
+        .out = { .cells = &reactor->cells },
+        .tls = &reactor->tls,
+    };
     atomic_init(&reactor->empty, true);
 
     reactor->engine = open_engine(options, share, error);
@@ -178,6 +185,7 @@ void reactor_close(struct reactor *reactor)
     slab_close(&reactor->conns);
     timers_close(&reactor->timers);
     cells_close(&reactor->cells);
+    cells_close(&reactor->input_cells);
     cells_close(&reactor->stream_cells);
     tls_core_close(&reactor->tls);
     resume_ring_clear(&reactor->resume);
@@ -187,6 +195,7 @@ void reactor_close(struct reactor *reactor)
     slot_queue_close(&reactor->dirty);
     slot_queue_close(&reactor->again);
     slot_queue_close(&reactor->roomless);
+    slot_queue_close(&reactor->cellless);
     slot_queue_close(&reactor->forget);
     slot_queue_close(&reactor->leaving);
     free(reactor->streams);
@@ -317,6 +326,8 @@ static void turn(struct reactor *reactor)
     }
     reactor_take_mail(reactor);
     reactor_run_timers(reactor);
+    reactor_yield_cells(reactor);
+    reactor_release_cellless(reactor);
     reactor_release_roomless(reactor);
     reactor_run_again(reactor);
     reactor_run_engine(reactor);
@@ -356,7 +367,8 @@ void *reactor_run(void *argument)
                   error.text);
     }
     if (!ring_group_enable(&reactor->group, &error)) {
-        log_event(reactor->log, LOG_ERROR, "ring_failed", "core=%u reason=\"%s\"", reactor->index,
+        /* At once: the process ends before anybody writes this thread's log. */
+        log_fatal("ring_failed", "thread=reactor core=%u reason=\"%s\"", reactor->index,
                   error.text);
         return NULL;
     }

@@ -5,9 +5,6 @@
 #include "proto/message.h"
 #include "store/schema.h"
 
-/* A call of the engine sends at most so much, in frames that may each want a large cell. */
-#define OUTPUT_LARGE_CELLS (REACTOR_EFFECT_BYTES / (CELL_MEDIUM_BYTES - 64))
-
 static void do_welcome(struct reactor *reactor, const struct effect *effect)
 {
     struct conn *conn = slab_find(&reactor->conns, effect->conn.slot, effect->conn.generation);

@@ -6,6 +6,9 @@
 /* Two entries, sender's and receiver's, and what goes with each. */
 #define MESSAGE_ROOM_BYTES (2 * (UINT64_C(2) * RECORD_BYTES_MAX - RECORD_BODY_BYTES_MAX))
 
+/* A KeyUpdate costs a key schedule, a new cipher context and an answer: as much as so many frames. */
+#define KEY_UPDATE_FRAMES 16
+
 static void receive_on(struct reactor *reactor, uint32_t slot, struct conn *conn)
 {
     if ((conn->flags & (CONN_RECEIVING | CONN_PEER_DONE)) != 0 || conn->state == CONN_CLOSING ||
@@ -53,7 +56,7 @@ void reactor_on_poll(struct reactor *reactor, struct ring_event *event)
 }
 
 /* The budget of 10 s is refilled by the second; a connection that overdraws it is ended. */
-static bool within_rates(struct reactor *reactor, struct conn *conn, uint32_t byte_count)
+static void refill_budget(struct reactor *reactor, struct conn *conn)
 {
     const uint64_t frames_max = reactor->config->frames_per_s_max;
     const uint64_t bytes_max = reactor->config->bytes_per_s_max;
@@ -70,6 +73,11 @@ static bool within_rates(struct reactor *reactor, struct conn *conn, uint32_t by
                            : (bytes_max * 10 < UINT32_MAX ? bytes_max * 10 : UINT32_MAX));
         conn->budget_at_s = reactor->now_s;
     }
+}
+
+static bool take_byte_budget(struct reactor *reactor, struct conn *conn, uint32_t byte_count)
+{
+    refill_budget(reactor, conn);
     if (conn->bytes_left < byte_count) {
         stat_add(&reactor->stats.limit_bytes, 1);
         return false;
@@ -78,14 +86,24 @@ static bool within_rates(struct reactor *reactor, struct conn *conn, uint32_t by
     return true;
 }
 
-static bool take_frame_budget(struct reactor *reactor, struct conn *conn)
+bool reactor_take_frame_budget(struct reactor *reactor, struct conn *conn, uint32_t frames)
 {
-    if (conn->frames_left == 0) {
+    if (conn->frames_left < frames) {
         stat_add(&reactor->stats.limit_frames, 1);
         return false;
     }
-    conn->frames_left--;
+    conn->frames_left -= frames;
     return true;
+}
+
+/* Records that carry nothing count as frames, or a flood of them would cost the peer nothing. */
+static bool take_quiet_budget(struct reactor *reactor, struct conn *conn, struct link_input *input)
+{
+    const uint32_t frames = input->quiet_records + input->key_updates * (KEY_UPDATE_FRAMES - 1);
+
+    input->quiet_records = 0;
+    input->key_updates = 0;
+    return reactor_take_frame_budget(reactor, conn, frames);
 }
 
 /* What the server answers itself, without the engine. */
@@ -180,9 +198,15 @@ static void end_by(struct reactor *reactor, uint32_t slot, struct conn *conn, en
     } else if (next == LINK_NEXT_TOO_LARGE) {
         reactor_end(reactor, slot, CODE_FRAME_TOO_LARGE);
     } else {
-        stat_add(&reactor->stats.limit_cells, 1);
-        reactor_end(reactor, slot, CODE_BUSY);
+        reactor_end_for_cells(reactor, slot);
     }
+}
+
+void reactor_end_for_cells(struct reactor *reactor, uint32_t slot)
+{
+    stat_add(&reactor->stats.limit_cells, 1);
+    reactor_end(reactor, slot, CODE_BUSY);
+    link_drop_input(&reactor->pools, &reactor_conn(reactor, slot)->link);
 }
 
 /* Frames of a live connection, one after the other. False: the connection is ending. */
@@ -196,6 +220,10 @@ static bool work_off(struct reactor *reactor, uint32_t slot, struct conn *conn,
         const enum link_next next =
             link_input_next(&reactor->pools, &conn->link, input, &view, &opened);
 
+        if (input->quiet_records != 0 && !take_quiet_budget(reactor, conn, input)) {
+            reactor_end(reactor, slot, CODE_BUSY);
+            return false;
+        }
         if (next == LINK_NEXT_NONE) {
             return true;
         }
@@ -203,10 +231,11 @@ static bool work_off(struct reactor *reactor, uint32_t slot, struct conn *conn,
             end_by(reactor, slot, conn, next, &opened);
             return false;
         }
-        if (!take_frame_budget(reactor, conn)) {
+        if (!reactor_take_frame_budget(reactor, conn, 1)) {
             reactor_end(reactor, slot, CODE_BUSY);
             return false;
         }
+        conn->partial_since_s = 0;
         stat_add(&reactor->stats.frames_received, 1);
 
         const enum engine_result result = on_frame(reactor, slot, conn, &view);
@@ -223,30 +252,60 @@ static bool work_off(struct reactor *reactor, uint32_t slot, struct conn *conn,
     }
 }
 
-void reactor_work_input(struct reactor *reactor, uint32_t slot, uint8_t *received,
-                        size_t received_bytes)
+/* Since when the peer owes the rest of what it has begun. What waits for us isn't its fault. */
+static void note_partial(struct reactor *reactor, uint32_t slot, struct conn *conn)
+{
+    if (!link_has_input(&conn->link)) {
+        conn->partial_since_s = 0;
+    } else if ((conn->flags & CONN_BLOCKED) != 0) {
+        conn->partial_since_s = 0;
+        link_note_input(&reactor->pools, &conn->link, CELL_SINCE_NEVER);
+    } else {
+        if (conn->partial_since_s == 0) {
+            conn->partial_since_s = reactor->now_s;
+        }
+        link_note_input(&reactor->pools, &conn->link, conn->partial_since_s);
+        reactor_expect_rest(reactor, slot);
+    }
+}
+
+/* What is left may be offered again, or else the connection ends. */
+static size_t input_left(struct reactor *reactor, uint32_t slot, const struct link_input *input)
+{
+    size_t left_bytes;
+
+    if (!link_input_left(input, &left_bytes)) {
+        reactor_end_for_cells(reactor, slot);
+        return 0;
+    }
+    return left_bytes;
+}
+
+size_t reactor_work_input(struct reactor *reactor, uint32_t slot, uint8_t *received,
+                          size_t received_bytes)
 {
     struct conn *conn = reactor_conn(reactor, slot);
     struct link_input input;
 
     if (conn->state > CONN_LIVE) {
-        return; /* it is ending: what still comes is read and dropped */
+        return 0; /* it is ending: what still comes is read and dropped */
     }
+    refill_budget(reactor, conn); /* it may have been blocked for long */
+    reactor->pools.in.taker = conn_note(reactor, conn, slot);
     if (link_input_begin(&reactor->pools, &conn->link, received, received_bytes, &input) !=
         LINK_NEXT_NONE) {
-        stat_add(&reactor->stats.limit_cells, 1);
-        reactor_end(reactor, slot, CODE_BUSY);
-        return;
+        return input_left(reactor, slot, &input);
     }
     if (conn->state == CONN_LIVE && (conn->flags & CONN_BLOCKED) == 0 &&
         !work_off(reactor, slot, conn, &input)) {
         link_drop_input(&reactor->pools, &conn->link);
-        return;
+        return 0;
     }
     if (!link_input_end(&reactor->pools, &conn->link, &input)) {
-        stat_add(&reactor->stats.limit_cells, 1);
-        reactor_end(reactor, slot, CODE_BUSY);
+        return input_left(reactor, slot, &input);
     }
+    note_partial(reactor, slot, conn);
+    return 0;
 }
 
 /*
@@ -269,6 +328,32 @@ static bool hold_received(struct reactor *reactor, uint32_t slot, struct conn *c
     return true;
 }
 
+/*
+ * What found no cell stays in its receive buffer until those yield who hold one for too long, unless
+ * most buffers are held: then more want one than can wait.
+ */
+static bool hold_left(struct reactor *reactor, uint32_t slot, struct conn *conn,
+                      const struct recv_buffers *buffers, uint16_t buffer, size_t offset,
+                      size_t byte_count)
+{
+    if (conn->held_bytes != 0 || conn->state != CONN_LIVE ||
+        buffers->held > buffers->count / 4 * 3) {
+        reactor_end_for_cells(reactor, slot);
+        return false;
+    }
+    conn->partial_since_s = 0;
+    link_note_input(&reactor->pools, &conn->link, CELL_SINCE_NEVER);
+    memmove(recv_buffers_get(buffers, buffer), recv_buffers_get(buffers, buffer) + offset,
+            byte_count);
+    conn->held_bytes = (uint16_t)byte_count;
+    conn->held_buffer = buffer;
+    if ((conn->flags & CONN_BLOCKED) == 0) { /* else the engine says when it goes on */
+        conn->flags |= CONN_BLOCKED | CONN_CELLLESS;
+        slot_queue_put(&reactor->cellless, slot);
+    }
+    return true;
+}
+
 /* What was held is worked off, or, of an ending connection, dropped. */
 static void work_held(struct reactor *reactor, uint32_t slot, struct conn *conn)
 {
@@ -277,8 +362,13 @@ static void work_held(struct reactor *reactor, uint32_t slot, struct conn *conn)
     const uint16_t buffer = conn->held_buffer;
 
     conn->held_bytes = 0;
-    reactor_work_input(reactor, slot, recv_buffers_get(buffers, buffer), byte_count);
-    recv_buffers_give(buffers, buffer);
+
+    const size_t left =
+        reactor_work_input(reactor, slot, recv_buffers_get(buffers, buffer), byte_count);
+
+    if (left == 0 || !hold_left(reactor, slot, conn, buffers, buffer, byte_count - left, left)) {
+        recv_buffers_give(buffers, buffer);
+    }
 }
 
 void reactor_drop_held(struct reactor *reactor, struct conn *conn)
@@ -289,24 +379,33 @@ void reactor_drop_held(struct reactor *reactor, struct conn *conn)
     }
 }
 
+/* True: a part of it is held. */
+static bool work_received(struct reactor *reactor, uint32_t slot, struct conn *conn,
+                          const struct recv_buffers *buffers, uint16_t buffer, uint32_t byte_count)
+{
+    const size_t left =
+        reactor_work_input(reactor, slot, recv_buffers_get(buffers, buffer), byte_count);
+
+    return left != 0 && hold_left(reactor, slot, conn, buffers, buffer, byte_count - left, left);
+}
+
 static void on_received(struct reactor *reactor, uint32_t slot, struct conn *conn,
                         struct ring_event *event)
 {
     struct recv_buffers *buffers = &reactor->group.recv_buffers[event->ring];
     const uint32_t byte_count = (uint32_t)event->result;
     uint16_t buffer;
-    uint8_t *bytes = recv_buffers_take(buffers, event, &buffer);
+    const uint8_t *bytes = recv_buffers_take(buffers, event, &buffer);
 
+    HF_ASSERT(bytes != NULL);
     stat_add(&reactor->stats.bytes_received, byte_count);
     if (conn->state <= CONN_LIVE) {
         reactor_expect_input(reactor, slot);
-        if (within_rates(reactor, conn, byte_count)) {
-            if (hold_received(reactor, slot, conn, buffers, buffer, byte_count)) {
-                return;
-            }
-            reactor_work_input(reactor, slot, bytes, byte_count);
-        } else {
+        if (!take_byte_budget(reactor, conn, byte_count)) {
             reactor_end(reactor, slot, CODE_BUSY);
+        } else if (hold_received(reactor, slot, conn, buffers, buffer, byte_count) ||
+                   work_received(reactor, slot, conn, buffers, buffer, byte_count)) {
+            return;
         }
     }
     recv_buffers_give(buffers, buffer);
@@ -409,7 +508,9 @@ void reactor_run_again(struct reactor *reactor)
         if (conn->held_bytes != 0) {
             work_held(reactor, slot, conn);
         } else if (link_has_input(&conn->link)) {
-            reactor_work_input(reactor, slot, NULL, 0);
+            const size_t left = reactor_work_input(reactor, slot, NULL, 0);
+
+            HF_ASSERT(left == 0); /* nothing was received */
         }
         if (conn->state == CONN_CLOSING || (conn->flags & CONN_BLOCKED) != 0) {
             continue;

@@ -1,7 +1,8 @@
 /*
  * reactor_internal: what the files of the reactor share. reactor.c turns, reactor_input.c and
- * reactor_output.c move bytes, reactor_life.c begins and ends connections, reactor_effects.c does
- * what the engine wants, reactor_mail.c talks to other threads.
+ * reactor_output.c move bytes, reactor_cells.c says who gives way when memory is short,
+ * reactor_life.c begins and ends connections, reactor_effects.c does what the engine wants,
+ * reactor_mail.c talks to other threads.
  *
  * Thread   The reactor's.
  * Errors   As each function says.
@@ -37,6 +38,9 @@ enum reactor_op {
 /* Room for what one call of the engine wants done. */
 #define REACTOR_EFFECT_BYTES (320U << 10)
 
+/* It sends at most so much, in frames that may each want a large cell. */
+#define OUTPUT_LARGE_CELLS (REACTOR_EFFECT_BYTES / (CELL_MEDIUM_BYTES - 64))
+
 /* Slots of connections, in a fixed ring: each is in it at most once (a flag says so). */
 struct slot_queue {
     uint32_t *slots;
@@ -67,7 +71,9 @@ struct reactor {
     struct ring_group group;
     struct slab conns;
     struct timers timers; /* by slot: silence, and how long an ending may take */
-    struct cells cells;
+    struct cells cells;   /* for output */
+    struct cells
+        input_cells; /* for partial records and frames: who sends can't starve who receives */
     struct tls_core tls;
     struct link_pools pools;
     struct resume_ring resume;
@@ -75,6 +81,7 @@ struct reactor {
     struct slot_queue dirty;    /* output to seal */
     struct slot_queue again;    /* input to go on with: unblocked, or starved of buffers */
     struct slot_queue roomless; /* a SEND or HELLO waits until the next batch of the journal */
+    struct slot_queue cellless; /* what came waits in its receive buffer for a cell */
     struct slot_queue forget;   /* the engine is to be told of their end */
     struct slot_queue leaving;  /* ended, but MAIL_LEFT didn't fit */
 
@@ -93,6 +100,8 @@ struct reactor {
     uint32_t now_s;    /* of the reactor's own clock, from 1 */
     uint32_t sweep_at; /* slot where the sweep goes on */
     uint64_t sweep_due_ns;
+    uint64_t
+        yield_due_ns; /* before then nobody else yields: the cells of the last are on their way */
     uint64_t drain_until_ns; /* 0: not draining */
     uint32_t drain_at;       /* slots below have been told to leave */
     bool stopping;
@@ -111,6 +120,13 @@ static inline struct ring *conn_ring(struct reactor *reactor, const struct conn 
     return &reactor->group.rings[conn->ring];
 }
 
+/* Whose cells are those that are taken from now on. */
+static inline struct cell_note conn_note(const struct reactor *reactor, const struct conn *conn,
+                                         uint32_t slot)
+{
+    return (struct cell_note){ conn->user.value, slot, reactor->now_s };
+}
+
 static inline struct conn_ref conn_ref_of(struct reactor *reactor, uint32_t slot)
 {
     return (struct conn_ref){ slot, slab_generation(&reactor->conns, slot) };
@@ -125,9 +141,17 @@ uint32_t slot_queue_take(struct slot_queue *queue); /* SLAB_NONE: empty */
 /* reactor_input.c */
 void reactor_on_poll(struct reactor *reactor, struct ring_event *event);
 void reactor_on_recv(struct reactor *reactor, struct ring_event *event);
-/* Works off kept input and what was received; then receives on, where it may. */
-void reactor_work_input(struct reactor *reactor, uint32_t slot, uint8_t *received,
-                        size_t received_bytes);
+/*
+ * Works off kept input and what was received. Returns how many bytes, the last of them, found no
+ * cell: they are to be offered again.
+ */
+size_t reactor_work_input(struct reactor *reactor, uint32_t slot, uint8_t *received,
+                          size_t received_bytes) __attribute__((warn_unused_result));
+/* Whether the connection may send as much as so many frames now; counts the limit if not. */
+bool reactor_take_frame_budget(struct reactor *reactor, struct conn *conn, uint32_t frames)
+    __attribute__((warn_unused_result));
+/* For want of cells: BUSY. */
+void reactor_end_for_cells(struct reactor *reactor, uint32_t slot);
 void reactor_run_again_later(struct reactor *reactor, uint32_t slot);
 void reactor_run_again(struct reactor *reactor);
 void reactor_drop_held(struct reactor *reactor, struct conn *conn);
@@ -139,6 +163,12 @@ void reactor_drop_held(struct reactor *reactor, struct conn *conn);
  */
 bool reactor_has_room(struct reactor *reactor, uint32_t slot) __attribute__((warn_unused_result));
 void reactor_release_roomless(struct reactor *reactor);
+
+/* reactor_cells.c */
+/* Where cells are short, those who have held one for long, or too many, are ended. */
+void reactor_yield_cells(struct reactor *reactor);
+/* Who waits for cells tries again, as many as there may be cells for. */
+void reactor_release_cellless(struct reactor *reactor);
 
 /* reactor_output.c */
 /* Queues a frame of ours or the engine's; ends the connection when there's no room. */
@@ -156,6 +186,8 @@ void reactor_adopt(struct reactor *reactor, const struct mail *mail);
 void reactor_begin_session(struct reactor *reactor, uint32_t slot);
 /* A client that is silent for twice keepalive_s from now on is closed: IDLE. */
 void reactor_expect_input(struct reactor *reactor, uint32_t slot);
+/* So is one that doesn't end in time what it has begun. */
+void reactor_expect_rest(struct reactor *reactor, uint32_t slot);
 /* Orderly: what is queued, then ERROR (code != CODE_OK), then close_notify, then the end. */
 void reactor_end(struct reactor *reactor, uint32_t slot, enum code code);
 /* The engine has forgotten it (EFFECT_CLOSE). */

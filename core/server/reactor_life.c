@@ -166,6 +166,14 @@ void reactor_expect_input(struct reactor *reactor, uint32_t slot)
                reactor->now_ns + reactor->config->keepalive_s * CLOCK_NS_PER_S * 2);
 }
 
+void reactor_expect_rest(struct reactor *reactor, uint32_t slot)
+{
+    const uint64_t ends_s =
+        reactor_conn(reactor, slot)->partial_since_s + reactor->config->partial_timeout_s;
+
+    timers_set(&reactor->timers, slot, reactor->start_ns + ends_s * CLOCK_NS_PER_S);
+}
+
 /* Everybody is told to come back at another moment, so that the next server isn't stormed. */
 static void tell_to_leave(struct reactor *reactor, uint32_t slot)
 {
@@ -193,10 +201,11 @@ static void go_live(struct reactor *reactor, uint32_t slot, struct conn *conn)
     if (reactor->drain_until_ns != 0 && slot < reactor->drain_at) {
         tell_to_leave(reactor, slot); /* it was on its way when the others were told */
     }
-    if (link_keep_plain(&reactor->pools, &conn->link, plain, frozen->plain_bytes)) {
-        reactor_work_input(reactor, slot, cipher, frozen->cipher_bytes);
-    } else {
-        reactor_end(reactor, slot, CODE_BUSY);
+    reactor->pools.in.taker = conn_note(reactor, conn, slot);
+    /* What finds no cell can't wait where it lies: that is the door's memory. */
+    if (!link_keep_plain(&reactor->pools, &conn->link, plain, frozen->plain_bytes) ||
+        reactor_work_input(reactor, slot, cipher, frozen->cipher_bytes) != 0) {
+        reactor_end_for_cells(reactor, slot);
     }
     return_frozen(reactor, conn, frozen, CODE_OK);
     if (conn->state == CONN_LIVE) {
@@ -332,6 +341,7 @@ void reactor_go_on_ending(struct reactor *reactor, uint32_t slot)
 
     HF_ASSERT(conn->state == CONN_ENDING && !conn->link.sending);
     if ((conn->flags & CONN_SAID_ALL) == 0) {
+        reactor->pools.out.taker = conn_note(reactor, conn, slot);
         const uint8_t *sealed =
             link_seal_alert(&reactor->pools, &conn->link, conn->alert, &sealed_bytes);
 
@@ -417,8 +427,8 @@ void reactor_leave(struct reactor *reactor, uint32_t slot)
 {
     const struct conn *conn = reactor_conn(reactor, slot);
 
-    if ((conn->flags &
-         (CONN_DIRTY | CONN_STARVED | CONN_ROOMLESS | CONN_FORGETTING | CONN_TOKEN_ASKED)) != 0 ||
+    if ((conn->flags & (CONN_DIRTY | CONN_STARVED | CONN_ROOMLESS | CONN_CELLLESS |
+                        CONN_FORGETTING | CONN_TOKEN_ASKED)) != 0 ||
         !tell_door(reactor, conn)) {
         slot_queue_put(&reactor->leaving, slot);
         return;
@@ -446,8 +456,13 @@ static void on_timer(struct reactor *reactor, uint32_t slot)
         return;
     case CONN_HELLO:
     case CONN_LIVE:
-        stat_add(&reactor->stats.idle_closed, 1);
+        if (conn->partial_since_s != 0) {
+            stat_add(&reactor->stats.partial_closed, 1);
+        } else {
+            stat_add(&reactor->stats.idle_closed, 1);
+        }
         reactor_end(reactor, slot, CODE_IDLE);
+        link_drop_input(&reactor->pools, &conn->link);
         return;
     case CONN_ENDING:
     case CONN_DRAINING:

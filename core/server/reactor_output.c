@@ -22,6 +22,7 @@ void reactor_put_frame(struct reactor *reactor, uint32_t slot, const uint8_t *fr
     if (conn->state > CONN_ENDING || (of_engine && conn->state == CONN_ENDING)) {
         return; /* behind ERROR or close_notify comes nothing; the engine doesn't know yet */
     }
+    reactor->pools.out.taker = conn_note(reactor, conn, slot);
     if (!link_put_frame(&reactor->pools, &conn->link, frame, frame_bytes, of_engine)) {
         /* A frame can't be left out, so the connection goes; the client resumes at its cursor. */
         stat_add(&reactor->stats.limit_cells, 1);

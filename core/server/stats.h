@@ -53,6 +53,9 @@ static inline uint64_t stat_get(const stat_t *stat)
     X(limit_bytes, "holdfast_limit_hits_total", "limit=\"bytes_per_s\"", COUNTER, "")              \
     X(limit_connections, "holdfast_limit_hits_total", "limit=\"max_connections\"", COUNTER, "")    \
     X(limit_cells, "holdfast_limit_hits_total", "limit=\"cells\"", COUNTER, "")                    \
+    X(yields_input, "holdfast_limit_hits_total", "limit=\"input_cells\"", COUNTER, "")             \
+    X(yields_output, "holdfast_limit_hits_total", "limit=\"output_cells\"", COUNTER, "")           \
+    X(partial_closed, "holdfast_limit_hits_total", "limit=\"partial_timeout\"", COUNTER, "")       \
     X(idle_closed, "holdfast_limit_hits_total", "limit=\"keepalive\"", COUNTER, "")                \
     X(stalled_closed, "holdfast_limit_hits_total", "limit=\"send_timeout\"", COUNTER, "")          \
     X(expired_closed, "holdfast_limit_hits_total", "limit=\"login_life\"", COUNTER, "")            \

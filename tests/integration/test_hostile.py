@@ -260,5 +260,53 @@ class Rates(harness.ServerTest):
         slow.wait_entries(24)
 
 
+HALF_RECORD = b"\x17\x03\x03\x40\x00" + b"x"  # promises 16 KB, and brings one byte
+
+
+class Partials(harness.ServerTest):
+    OPTIONS = {"partial_timeout_s": 2, "cores": 1}
+
+    def test_record_that_is_begun_and_not_ended_ends_its_connection(self):
+        client = self.login(self.new_user())
+        began = time.monotonic()
+        os.write(client.socket.fileno(), HALF_RECORD)
+        self.assertEqual(client.wait_end(), "IDLE")
+        self.assertLess(1.9, time.monotonic() - began)
+        self.assertGreater(self.server.metric("holdfast_limit_hits_total", limit="partial_timeout"),
+                           0)
+
+    def test_byte_now_and_then_does_not_prolong_it(self):
+        client = self.login(self.new_user())
+        os.write(client.socket.fileno(), HALF_RECORD)
+        began = time.monotonic()
+        ended = threading.Event()
+
+        def trickle():
+            while not ended.wait(0.1):
+                try:
+                    os.write(client.socket.fileno(), b"x")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        self.assertEqual(client.wait_end(), "IDLE")
+        ended.set()
+        thread.join()
+        self.assertLess(time.monotonic() - began, 10)
+
+    def test_many_half_records_of_one_user_leave_others_alone(self):
+        user = self.new_user()
+        hostile = [self.login(user, device=device) for device in range(1, 15)]
+        good = self.login(self.new_user())
+        for client in hostile:
+            os.write(client.socket.fileno(), HALF_RECORD)
+        good.ping()
+        good.send(good.user, b"x" * 15000)  # notes of its own: a large record, in several pieces
+        good.wait_entries(1)
+        for client in hostile:
+            self.assertEqual(client.wait_end(), "IDLE")
+
+
 if __name__ == "__main__":
     harness.main()

@@ -63,6 +63,62 @@ static void small_cells_run_out_without_breaking_large_ones(void **state)
     cells_close(&cells);
 }
 
+static struct cells open_noted(uint32_t small)
+{
+    const uint32_t counts[CELL_CLASSES] = { small, 0, 0 };
+    struct cells cells;
+    struct hf_error error;
+
+    if (!cells_noted_open(&cells, counts, &error)) {
+        fail_msg("%s", error.text);
+    }
+    return cells;
+}
+
+static struct cell take_for(struct cells *cells, uint64_t user, uint32_t holder, uint32_t since_s)
+{
+    const struct cell_note note = { user, holder, since_s };
+    const struct cell cell = cells_take_noted(cells, 10, &note);
+
+    assert_false(cell_is_none(cell));
+    return cell;
+}
+
+static void who_has_held_longest_is_found_if_it_is_long_enough(void **state)
+{
+    (void)state;
+    struct cells cells = open_noted(4);
+    const struct cell_claim claim = { .share = 2, .over_before_s = 100, .before_s = 8 };
+
+    assert_int_equal(cells_find_holder(&cells, CELL_SMALL, &claim), CELL_HOLDER_NONE);
+    (void)take_for(&cells, 1, 11, 7);
+    const struct cell longest = take_for(&cells, 2, 12, 5);
+    (void)take_for(&cells, 3, 13, 9);
+    assert_int_equal(cells_find_holder(&cells, CELL_SMALL, &claim), 12);
+    cells_give(&cells, longest);
+    assert_int_equal(cells_find_holder(&cells, CELL_SMALL, &claim), 11);
+    cells_note(&cells, take_for(&cells, 4, 14, 1))->since_s = CELL_SINCE_NEVER;
+    assert_int_equal(cells_find_holder(&cells, CELL_SMALL, &claim), 11);
+    cells_close(&cells);
+}
+
+static void who_holds_more_than_its_share_is_found_before_those_who_hold_longer(void **state)
+{
+    (void)state;
+    struct cells cells = open_noted(5);
+    const struct cell_claim claim = { .share = 2, .over_before_s = 51, .before_s = 8 };
+
+    (void)take_for(&cells, 1, 11, 5);
+    (void)take_for(&cells, 2, 12, 50);
+    (void)take_for(&cells, 2, 13, 40);
+    assert_int_equal(cells_find_holder(&cells, CELL_SMALL, &claim), 11);
+    const struct cell third = take_for(&cells, 2, 14, 45);
+    assert_int_equal(cells_find_holder(&cells, CELL_SMALL, &claim), 13);
+    cells_note(&cells, third)->holder = CELL_HOLDER_NONE; /* counts no longer */
+    assert_int_equal(cells_find_holder(&cells, CELL_SMALL, &claim), 11);
+    cells_close(&cells);
+}
+
 static void free_cells_are_poisoned(void **state)
 {
     (void)state;
@@ -136,6 +192,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cell_is_of_the_smallest_class_that_holds_the_bytes),
         cmocka_unit_test(small_cells_run_out_without_breaking_large_ones),
+        cmocka_unit_test(who_has_held_longest_is_found_if_it_is_long_enough),
+        cmocka_unit_test(who_holds_more_than_its_share_is_found_before_those_who_hold_longer),
         cmocka_unit_test(free_cells_are_poisoned),
         cmocka_unit_test(receive_buffers_are_ours_only_between_take_and_give),
         cmocka_unit_test(buffer_group_in_use_is_refused),

@@ -44,7 +44,11 @@ static int open_world(void **state)
     assert_true(cells_open(&world->cells, counts, &error));
     assert_int_equal(tls_core_open(&world->tls, 8, &error), 0);
     assert_int_equal(tls_core_open(&world->peer_tls, 8, &error), 0);
-    world->pools = (struct link_pools){ &world->cells, &world->tls };
+    world->pools = (struct link_pools){
+        .in = { .cells = &world->cells },
+        .out = { .cells = &world->cells },
+        .tls = &world->tls,
+    };
     assert_true(tls_keys_init(&world->link.keys, AEAD_AES_128_GCM_SHA256, false, up, down));
     assert_true(tls_keys_init(&world->peer, AEAD_AES_128_GCM_SHA256, true, down, up));
     *state = world;
@@ -446,6 +450,160 @@ static void alert_behind_a_key_update_goes_out_whole(void **state)
     free(kernel.got);
 }
 
+/* One round without blocks; *left_bytes: what found no cell. Frames are counted by the taker. */
+static void take_or_leave(struct world *world, struct taker *taker, uint8_t *received,
+                          size_t byte_count, size_t *left_bytes)
+{
+    struct link_input input;
+    struct frame_view view;
+    struct tls_opened opened;
+
+    *left_bytes = 0;
+    if (link_input_begin(&world->pools, &world->link, received, byte_count, &input) !=
+        LINK_NEXT_NONE) {
+        assert_true(link_input_left(&input, left_bytes));
+        return;
+    }
+    while (link_input_next(&world->pools, &world->link, &input, &view, &opened) ==
+           LINK_NEXT_FRAME) {
+        assert_int_equal(view.type, 200 + taker->next);
+        taker->next++;
+    }
+    if (!link_input_end(&world->pools, &world->link, &input)) {
+        assert_true(link_input_left(&input, left_bytes));
+    }
+}
+
+static void a_header_and_one_byte_hold_the_smallest_cell(void **state)
+{
+    struct world *world = *state;
+    struct taker taker = { 0 };
+
+    send_frames(world, 16384);
+    take(world, &taker, world->stream, TLS_RECORD_HEADER_BYTES + 1);
+    assert_int_equal(cells_free(&world->cells, CELL_SMALL), 7);
+    assert_int_equal(cells_free(&world->cells, CELL_LARGE), 8);
+    take(world, &taker, world->stream + TLS_RECORD_HEADER_BYTES + 1, 3000);
+    assert_int_equal(cells_free(&world->cells, CELL_SMALL), 8);
+    assert_int_equal(cells_free(&world->cells, CELL_MEDIUM), 7);
+    assert_int_equal(cells_free(&world->cells, CELL_LARGE), 8);
+}
+
+static void the_head_behind_a_large_record_leaves_the_large_cell(void **state)
+{
+    struct world *world = *state;
+    struct taker taker = { 0 };
+
+    send_frames(world, 16384);
+
+    const size_t record_bytes = 16384 + TLS_RECORD_OVERHEAD;
+
+    take(world, &taker, world->stream, record_bytes - 1);
+    assert_int_equal(cells_free(&world->cells, CELL_LARGE), 7);
+    take(world, &taker, world->stream + record_bytes - 1, 2); /* the next one's first byte too */
+    assert_int_equal(cells_free(&world->cells, CELL_LARGE), 8);
+}
+
+/* Takes most cells of each class; returns how many. */
+static uint32_t hog_cells(struct world *world, uint64_t *random, struct cell hogs[24])
+{
+    uint32_t count = 0;
+
+    for (size_t size = CELL_SMALL_BYTES; size <= CELL_LARGE_BYTES; size *= 4) {
+        while (count < 24 && random_below(random, 16) != 0) {
+            hogs[count] = cells_take(&world->cells, size);
+            if (cell_is_none(hogs[count])) {
+                break;
+            }
+            count++;
+        }
+    }
+    return count;
+}
+
+/* Each frame in a record of its own: then nothing but ciphertext has to be kept. */
+static void send_frames_apart(struct world *world)
+{
+    static uint8_t plain[FRAME_BYTES_MAX];
+
+    for (uint32_t f = 0; f < FRAMES; f++) {
+        store_be24(plain, payloads[f]);
+        plain[3] = (uint8_t)(200 + f);
+        memset(plain + 4, (int)f, payloads[f]);
+        seal(world, plain, 4 + payloads[f]);
+    }
+}
+
+/* Nothing is lost, nothing is there twice, however often there is no cell. */
+static void bytes_that_find_no_cell_are_left_and_may_come_again(void **state)
+{
+    uint32_t refusals = 0;
+
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        uint64_t random = seed * UINT64_C(0x9e3779b97f4a7c15);
+        struct taker taker = { 0 };
+        struct world *world;
+
+        (void)close_world(state);
+        (void)open_world(state);
+        world = *state;
+        send_frames_apart(world);
+        for (size_t at = 0; at < world->stream_bytes;) {
+            const size_t most = world->stream_bytes - at < 4096 ? world->stream_bytes - at : 4096;
+            size_t n = random_below(&random, (uint32_t)most) + 1;
+            uint8_t *received = malloc(n);
+            struct cell hogs[24];
+            size_t left_bytes;
+
+            memcpy(received, world->stream + at, n);
+            at += n;
+
+            uint32_t hog_count = hog_cells(world, &random, hogs);
+
+            take_or_leave(world, &taker, received, n, &left_bytes);
+            while (hog_count > 0) {
+                cells_give(&world->cells, hogs[--hog_count]);
+            }
+            if (left_bytes != 0) {
+                refusals++;
+                take_or_leave(world, &taker, received + n - left_bytes, left_bytes, &left_bytes);
+                assert_int_equal(left_bytes, 0);
+            }
+            free(received);
+        }
+        assert_int_equal(taker.next, FRAMES);
+        assert_false(link_has_input(&world->link));
+    }
+    assert_true(refusals > 100);
+}
+
+static void records_without_data_are_counted(void **state)
+{
+    struct world *world = *state;
+    const uint8_t frame[4] = { 0, 0, 0, 200 };
+    struct link_input input;
+    struct frame_view view;
+    struct tls_opened opened;
+
+    seal(world, frame, sizeof frame);
+    tls_record_update(&world->peer, false);
+    seal(world, frame, sizeof frame);
+    tls_record_update(&world->peer, false);
+    seal(world, frame, sizeof frame);
+    assert_int_equal(
+        link_input_begin(&world->pools, &world->link, world->stream, world->stream_bytes, &input),
+        LINK_NEXT_NONE);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(link_input_next(&world->pools, &world->link, &input, &view, &opened),
+                         LINK_NEXT_FRAME);
+        assert_int_equal(input.quiet_records, i);
+        assert_int_equal(input.key_updates, i);
+    }
+    assert_int_equal(link_input_next(&world->pools, &world->link, &input, &view, &opened),
+                     LINK_NEXT_NONE);
+    assert_true(link_input_end(&world->pools, &world->link, &input));
+}
+
 static void output_beyond_three_cells_is_refused(void **state)
 {
     struct world *world = *state;
@@ -478,6 +636,13 @@ int main(void)
                                         close_world),
         cmocka_unit_test_setup_teardown(output_beyond_three_cells_is_refused, open_world,
                                         close_world),
+        cmocka_unit_test_setup_teardown(a_header_and_one_byte_hold_the_smallest_cell, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(the_head_behind_a_large_record_leaves_the_large_cell,
+                                        open_world, close_world),
+        cmocka_unit_test_setup_teardown(bytes_that_find_no_cell_are_left_and_may_come_again,
+                                        open_world, close_world),
+        cmocka_unit_test_setup_teardown(records_without_data_are_counted, open_world, close_world),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,11 @@ struct scripted *scripted_open(const struct crowd_options *options)
     assert_true(crowd_open(&scripted->crowd, &mine, &error));
     assert_true(cells_open(&scripted->cells, counts, &error));
     assert_int_equal(tls_core_open(&scripted->tls, 16, &error), 0);
-    scripted->pools = (struct link_pools){ &scripted->cells, &scripted->tls };
+    scripted->pools = (struct link_pools){
+        .in = { .cells = &scripted->cells },
+        .out = { .cells = &scripted->cells },
+        .tls = &scripted->tls,
+    };
     for (uint32_t i = 0; i < scripted->crowd.count; i++) {
         scripted->crowd.clients[i].user = SCRIPTED_USER + i / options->devices;
     }
