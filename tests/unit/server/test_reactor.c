@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include "proto/message.h"
@@ -112,6 +113,48 @@ static void engine_says_nothing_behind_the_last_words(void **state)
     assert_int_equal(conn->state, CONN_ENDING);
 }
 
+static void alert_waits_for_what_is_queued(void **state)
+{
+    struct world *world = *state;
+    struct reactor *reactor = &world->reactor;
+    const uint32_t slot = add_conn(world, CONN_LIVE);
+    const struct conn *conn = reactor_conn(reactor, slot);
+    const uint8_t frame[FRAME_HEADER_BYTES] = { 0, 0, 0, FRAME_TYPE_ENTRIES };
+
+    reactor_put_frame(reactor, slot, frame, sizeof frame, true);
+    reactor_end_by_alert(reactor, slot, TLS_ALERT_BAD_RECORD_MAC);
+    assert_int_equal(conn->state, CONN_ENDING);
+    assert_int_equal(conn->link.out_bytes[0], sizeof frame);
+    assert_int_equal(conn->alert, TLS_ALERT_BAD_RECORD_MAC);
+    assert_true((conn->flags & CONN_DIRTY) != 0);
+}
+
+/* Who has ended its own direction may still read ours. */
+static void end_of_the_stream_does_not_cut_off_the_last_words(void **state)
+{
+    struct world *world = *state;
+    struct reactor *reactor = &world->reactor;
+    const uint32_t ending = add_conn(world, CONN_LIVE);
+    const uint32_t reset = add_conn(world, CONN_LIVE);
+
+    reactor_end_by_alert(reactor, ending, TLS_ALERT_BAD_RECORD_MAC);
+    reactor_end_by_alert(reactor, reset, TLS_ALERT_BAD_RECORD_MAC);
+
+    struct ring_event event = {
+        .tag = ring_tag(OP_RECV, ending, slab_generation(&reactor->conns, ending)),
+        .result = 0,
+    };
+
+    reactor_on_recv(reactor, &event);
+    assert_int_equal(reactor_conn(reactor, ending)->state, CONN_ENDING);
+    assert_true((reactor_conn(reactor, ending)->flags & CONN_PEER_DONE) != 0);
+
+    event.tag = ring_tag(OP_RECV, reset, slab_generation(&reactor->conns, reset));
+    event.result = -ECONNRESET;
+    reactor_on_recv(reactor, &event);
+    assert_int_equal(reactor_conn(reactor, reset)->state, CONN_CLOSING);
+}
+
 /* A door that hears OK waits for MAIL_LEFT before it counts the address's connection off. */
 static void record_of_a_grant_that_ran_out_comes_back_as_not_adopted(void **state)
 {
@@ -150,6 +193,8 @@ int main(void)
         TEST_OF(readable_connection_is_not_received_from_before_its_kept_input_goes_on),
         TEST_OF(nothing_is_received_after_stop),
         TEST_OF(engine_says_nothing_behind_the_last_words),
+        TEST_OF(alert_waits_for_what_is_queued),
+        TEST_OF(end_of_the_stream_does_not_cut_off_the_last_words),
         TEST_OF(record_of_a_grant_that_ran_out_comes_back_as_not_adopted),
     };
 
