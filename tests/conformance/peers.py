@@ -95,6 +95,11 @@ class Peer:
         self.process.communicate(timeout=wire.TIMEOUT)
         assert self.process.returncode == 0, f"the client ended with {self.process.returncode}"
 
+    def need(self, what):
+        """Skips a test that is about what the library can't do. That it can't is tested elsewhere."""
+        if what in self.gaps:
+            raise Unsupported(what)
+
     def say(self, *words):
         """One command; what is answered to it, as (first word, the rest)."""
         self.process.stdin.write(" ".join(words) + "\n")
@@ -120,6 +125,7 @@ class Peer:
             options["ahead"] = ahead
         words = [f"{key}={value}" for key, value in options.items() if value is not None]
         word, rest = self.say("connect", address[0], str(address[1]), *words)
+        assert not self.gaps & options.keys(), f"{self.library} can do it after all: {options}"
         if word == "refused":
             raise Refused(rest)
         assert word == "connected", word

@@ -106,6 +106,8 @@ def private(path, flags):
 class Server:
     """One data directory, and the process that serves it, if one runs."""
 
+    environment = None  # of the process; None: ours
+
     def __init__(self, keys, listen="127.0.0.1:0", **options):
         self.keys = keys
         self.folder = tempfile.mkdtemp(prefix="holdfast-test.")
@@ -131,7 +133,8 @@ class Server:
         self.changed = threading.Condition()
         self.process = subprocess.Popen([HOLDFASTD, *self.arguments(**changes)],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, text=True, errors="replace")
+                                        stderr=subprocess.PIPE, text=True, errors="replace",
+                                        env=self.environment)
         self.reader = threading.Thread(target=self.read_log, args=(self.process.stderr,),
                                        daemon=True)
         self.reader.start()
