@@ -12,6 +12,7 @@
 #include "core/server/config_table.h"
 #include "core/server/listen.h"
 #include "core/server/log.h"
+#include "core/server/networks.h"
 
 #define LINE_BYTES_MAX 2048
 
@@ -442,6 +443,13 @@ static bool check_listen(const struct config *config, struct hf_error *error)
     if (count > 1) {
         hf_error_set(error, EX_CONFIG, 0, "admin_listen = %.64s: one address at most",
                      config->admin_listen);
+        return false;
+    }
+
+    struct networks proxies;
+
+    if (!networks_parse(config->proxy_from, &proxies, error)) {
+        hf_error_prepend(error, "proxy_from = %.64s", config->proxy_from);
         return false;
     }
     return true;

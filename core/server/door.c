@@ -206,7 +206,9 @@ struct door *door_open(const struct door_options *options, struct hf_error *erro
     door->certificate_version = options->credentials->certificate_version;
     address_counts_open(&door->addresses, &options->hash_key);
     door->identity = open_identity(options->credentials, options->config, error);
-    if (door->identity == NULL || !open_io(door, options, error)) {
+    if (door->identity == NULL ||
+        !networks_parse(options->config->proxy_from, &door->proxies, error) ||
+        !open_io(door, options, error)) {
         hf_error_prepend(error, "door %u", options->index);
         door_close(door);
         return NULL;
@@ -293,9 +295,7 @@ void door_leave(struct door *door, uint32_t slot)
     if (!conn->closed || conn->asked || conn->lent != NULL || conn->queued) {
         return;
     }
-    if (conn->address_key != 0) {
-        address_counts_remove(&door->addresses, conn->address_key);
-    }
+    door_uncount_address(door, conn);
     free_conn(door, conn);
     timers_cancel(&door->timers, slot);
     slab_give(&door->conns, slot);
@@ -307,7 +307,7 @@ static void take_place(struct door *door, uint32_t slot)
 
     conn->busy = true;
     door->busy++;
-    conn->state = DOOR_SHAKING;
+    conn->state = conn->proxied ? DOOR_PROXIED : DOOR_SHAKING;
     timers_set(&door->timers, slot,
                conn->accepted_at + door->config->handshake_timeout_ms * CLOCK_NS_PER_MS);
     door_receive(door, slot);
@@ -363,18 +363,30 @@ static void admit_waiting(struct door *door)
 /* ---- accepting */
 
 /* Counted before it is in the table: what is there stays open until its slot's next tenant. */
-static bool put_client(struct door *door, int fd, uint64_t key, uint32_t slot)
+static bool put_client(struct door *door, int fd, uint32_t slot)
 {
-    if (key != 0 && !address_counts_add(&door->addresses, key)) {
+    struct door_conn *conn = door_conn(door, slot);
+
+    if (!conn->proxied && !door_count_address(door, conn)) {
         return false;
     }
     if (ring_put_file(&door->ring, fd, slot) != 0) {
-        if (key != 0) {
-            address_counts_remove(&door->addresses, key);
-        }
+        stat_add(&door->stats.accept_failures, 1);
+        door_uncount_address(door, conn);
         return false;
     }
     return true;
+}
+
+static uint64_t next_accepted_at(struct door *door)
+{
+    uint64_t at = clock_now_ns() / ACCEPTED_AT_STEP * ACCEPTED_AT_STEP;
+
+    if (at <= door->last_accepted_at) {
+        at = door->last_accepted_at + ACCEPTED_AT_STEP;
+    }
+    door->last_accepted_at = at;
+    return at | door->index;
 }
 
 /*
@@ -384,48 +396,29 @@ static bool put_client(struct door *door, int fd, uint64_t key, uint32_t slot)
  */
 static void take_client(struct door *door, int fd)
 {
-    struct sockaddr_storage address = { 0 };
-    socklen_t address_bytes = sizeof address;
-    uint64_t key = 0;
-
-    stat_add(&door->stats.accepted, 1);
-    if (door->address_max != 0) {
-        if (getpeername(fd, (struct sockaddr *)&address, &address_bytes) != 0) {
-            (void)close(fd); /* it has gone already */
-            return;
-        }
-        key = listen_address_key((const struct sockaddr *)&address);
-        if (address_counts_get(&door->addresses, key) >= door->address_max) {
-            stat_add(&door->stats.limit_address, 1);
-            (void)close(fd);
-            return;
-        }
-    }
-
     const uint32_t slot = slab_take(&door->conns);
 
+    stat_add(&door->stats.accepted, 1);
     if (slot == SLAB_NONE) {
         stat_add(&door->stats.limit_waiting, 1);
         (void)close(fd);
         return;
     }
-    if (!put_client(door, fd, key, slot)) {
-        stat_add(&door->stats.accept_failures, 1);
-        slab_give(&door->conns, slot);
-        (void)close(fd);
-        return;
-    }
-    (void)close(fd);
 
     struct door_conn *conn = door_conn(door, slot);
-    uint64_t at = clock_now_ns() / ACCEPTED_AT_STEP * ACCEPTED_AT_STEP;
+    socklen_t peer_bytes = sizeof conn->peer;
 
-    if (at <= door->last_accepted_at) {
-        at = door->last_accepted_at + ACCEPTED_AT_STEP;
+    /* Else it has gone already. */
+    bool good = getpeername(fd, &conn->peer.any, &peer_bytes) == 0;
+
+    conn->proxied = good && networks_have(&door->proxies, &conn->peer.any);
+    good = good && put_client(door, fd, slot);
+    (void)close(fd);
+    if (!good) {
+        slab_give(&door->conns, slot);
+        return;
     }
-    door->last_accepted_at = at;
-    conn->accepted_at = at | door->index;
-    conn->address_key = key;
+    conn->accepted_at = next_accepted_at(door);
     put_waiting(door, slot);
 }
 

@@ -24,6 +24,7 @@ static void on_peer_gone(struct door *door, uint32_t slot, struct door_conn *con
 {
     conn->peer_done = true;
     switch ((enum door_state)conn->state) {
+    case DOOR_PROXIED:
     case DOOR_SHAKING:
         stat_add(&door->stats.handshakes_gone, 1);
         door_kill(door, slot);
@@ -56,7 +57,7 @@ static void keep_received(struct door *door, uint32_t slot, const uint8_t *bytes
         door_receive(door, slot);
         return;
     }
-    if (conn->state != DOOR_SHAKING && conn->state != DOOR_HELLO) {
+    if (conn->state != DOOR_PROXIED && conn->state != DOOR_SHAKING && conn->state != DOOR_HELLO) {
         return;
     }
     if (!door_bytes_reserve(&conn->in, byte_count)) {
@@ -203,6 +204,7 @@ void door_on_deadline(struct door *door, uint32_t slot)
     struct door_conn *conn = door_conn(door, slot);
 
     switch ((enum door_state)conn->state) {
+    case DOOR_PROXIED:
     case DOOR_SHAKING:
         stat_add(&door->stats.handshakes_timeout, 1);
         door_kill(door, slot);
@@ -348,7 +350,9 @@ void door_go_on(struct door *door, uint32_t slot)
     if (conn->sending) {
         return;
     }
-    if (conn->state == DOOR_SHAKING) {
+    if (conn->state == DOOR_PROXIED) {
+        door_read_proxy_header(door, slot);
+    } else if (conn->state == DOOR_SHAKING) {
         shake(door, slot, conn);
     } else if (conn->state == DOOR_HELLO) {
         door_read_hello(door, slot);

@@ -108,6 +108,16 @@ static enum code code_of_token(enum token_status status)
     return status == TOKEN_NO_ROOM ? CODE_BUSY : CODE_BAD_TOKEN;
 }
 
+static void log_refusal(struct door *door, const struct door_conn *conn,
+                        const struct message_hello *hello, const char *reason)
+{
+    char text[LISTEN_TEXT_BYTES];
+
+    door_format_peer(conn, text);
+    log_event(door->log, LOG_INFO, "token_refused", "user=%llu device=%u address=%s reason=%s",
+              (unsigned long long)hello->user.value, hello->device.value, text, reason);
+}
+
 static bool check_token(struct door *door, uint32_t slot, const struct message_hello *hello)
 {
     struct door_conn *conn = door_conn(door, slot);
@@ -125,15 +135,12 @@ static bool check_token(struct door *door, uint32_t slot, const struct message_h
         break;
     }
     if (status != TOKEN_OK) {
-        log_event(door->log, LOG_INFO, "token_refused", "user=%llu device=%u reason=%s",
-                  (unsigned long long)hello->user.value, hello->device.value,
-                  token_status_label(status));
+        log_refusal(door, conn, hello, token_status_label(status));
         door_refuse(door, slot, code_of_token(status), 0, token_status_text(status));
         return false;
     }
     if (conn->user.value != hello->user.value || conn->device.value != hello->device.value) {
-        log_event(door->log, LOG_INFO, "token_refused", "user=%llu device=%u reason=another_s",
-                  (unsigned long long)hello->user.value, hello->device.value);
+        log_refusal(door, conn, hello, "another_s");
         door_refuse(door, slot, CODE_BAD_TOKEN, 0, NULL);
         return false;
     }

@@ -22,6 +22,8 @@
 #include "core/server/address_counts.h"
 #include "core/server/conn.h"
 #include "core/server/door.h"
+#include "core/server/networks.h"
+#include "core/server/proxy_header.h"
 #include "core/tls/record.h"
 #include "proto/codes.h"
 #include "proto/message.h"
@@ -29,11 +31,11 @@
 #define DOOR_BUFFER_GROUP 1
 
 /*
- *   WAITING --> SHAKING --> HELLO --> ASKED --> PASSING --> LENT --> (free)
- *                  |          |         |
- *                  +----------+---------+--> SAYING --> LINGERING --> CLOSING --> (free)
+ *   WAITING --> (PROXIED) --> SHAKING --> HELLO --> ASKED --> PASSING --> LENT --> (free)
+ *                                |          |         |
+ *                                +----------+---------+--> SAYING --> LINGERING --> CLOSING --> (free)
  *
- * WAITING until there is a place; ASKED once the token was good, PASSING once the home has granted
+ * WAITING until there is a place; PROXIED until a listed proxy has said whom it brings; ASKED once the token was good, PASSING once the home has granted
  * a slot, LENT when the descriptor has gone, until the home has all of it. SAYING an alert or an
  * ERROR, then LINGERING until the peer's end, for a second at most.
  *
@@ -42,6 +44,7 @@
  */
 enum door_state {
     DOOR_WAITING,
+    DOOR_PROXIED,
     DOOR_SHAKING,
     DOOR_HELLO,
     DOOR_ASKED,
@@ -91,10 +94,12 @@ struct door_conn {
     bool sending;
     bool queued; /* it is in door->work */
     bool peer_done;
+    bool proxied; /* it comes from a listed proxy, which owes a header */
     uint8_t home;
     uint32_t next_waiting; /* DOOR_WAITING: the queue */
     uint64_t accepted_at;
-    uint64_t address_key; /* 0: not counted */
+    uint64_t address_key;     /* 0: not counted */
+    union proxy_address peer; /* the client, as far as we know */
 
     struct door_identity *identity; /* SHAKING */
     struct tls_handshake *handshake;
@@ -147,6 +152,7 @@ struct door {
     struct timers timers;
     struct tls_core tls;
     struct address_counts addresses;
+    struct networks proxies;
 
     struct door_identity *identity;
     uint64_t certificate_version;
@@ -213,6 +219,15 @@ void door_receive(struct door *door, uint32_t slot);
 /* Sends what lies in `out`; behind it the connection ends. Nothing there: it ends at once. */
 void door_say_last(struct door *door, uint32_t slot);
 void door_kill(struct door *door, uint32_t slot);
+
+/* door_proxy.c */
+/* What the client's address allows: false if it has its share already, or can't be counted. */
+bool door_count_address(struct door *door, struct door_conn *conn)
+    __attribute__((warn_unused_result));
+void door_uncount_address(struct door *door, struct door_conn *conn);
+void door_read_proxy_header(struct door *door, uint32_t slot);
+/* "192.0.2.1:4711", for logs. */
+void door_format_peer(const struct door_conn *conn, char text[LISTEN_TEXT_BYTES]);
 
 /* door_hello.c */
 void door_read_hello(struct door *door, uint32_t slot);

@@ -24,6 +24,9 @@
     X(handshakes_psk_ke, "holdfast_handshakes_total", "result=\"resumed_psk_ke\"", COUNTER, "")    \
     X(handshakes_timeout, "holdfast_handshakes_total", "result=\"timeout\"", COUNTER, "")          \
     X(handshakes_gone, "holdfast_handshakes_total", "result=\"gone\"", COUNTER, "")                \
+    X(proxy_headers, "holdfast_proxy_headers_total", "result=\"ok\"", COUNTER,                     \
+      "What listed proxies said of their clients")                                                 \
+    X(proxy_headers_bad, "holdfast_proxy_headers_total", "result=\"bad\"", COUNTER, "")            \
     X(handed_over, "holdfast_handed_over_total", "", COUNTER, "Connections given to their home")   \
     X(hello_gone, "holdfast_hello_gone_total", "", COUNTER,                                        \
       "Clients that left between handshake and home")                                              \

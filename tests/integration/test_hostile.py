@@ -308,5 +308,84 @@ class Partials(harness.ServerTest):
             self.assertEqual(client.wait_end(), "IDLE")
 
 
+PROXY = bytes.fromhex("0d0a0d0a000d0a515549540a")
+
+
+def proxied(address, command=0x21, family=0x11):
+    """A header that says the client is at that IPv4 address."""
+    addresses = socket.inet_aton(address) + socket.inet_aton("127.0.0.1") + struct.pack(">HH", 9, 9)
+    return PROXY + bytes([command, family]) + struct.pack(">H", len(addresses)) + addresses
+
+
+class Proxies(harness.ServerTest):
+    OPTIONS = {"proxy_from": "127.0.0.2, 127.0.1.0/24", "cores": 1,
+               "connections_per_address_max": 2, "handshake_timeout_ms": 3000}
+
+    def refuse(self, **options):
+        with self.assertRaises((OSError, wire.Closed)):
+            self.login(self.new_user(), **options)
+
+    def test_listed_proxy_s_word_counts_for_limits_and_logs(self):
+        clients = [self.login(self.new_user(), source="127.0.0.2", before=proxied("192.0.2.1"))
+                   for _ in range(2)]
+        self.refuse(source="127.0.0.2", before=proxied("192.0.2.1"))
+        self.refuse(source="127.0.1.9", before=proxied("192.0.2.1"))
+        clients.append(self.login(self.new_user(), source="127.0.1.9", before=proxied("192.0.2.2")))
+        user = self.new_user()
+        connection = self.connect(source="127.0.0.2", before=proxied("192.0.2.3"))
+        connection.write_frame(wire.HELLO, wire.hello_payload(user, 1, b"no token"))
+        connection.expect_error("BAD_TOKEN")
+        self.server.wait_line(f"event=token_refused .*user={user} .*address=192.0.2.3:9 ")
+        for client in clients:
+            client.leave()
+
+    def test_header_may_come_byte_by_byte_and_its_end_with_the_client_s_first_bytes(self):
+        header = proxied("192.0.2.4")
+        raw = socket.socket()
+        self.addCleanup(raw.close)
+        raw.bind(("127.0.0.2", 0))
+        raw.connect(self.server.address)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in header[:-1]:
+            raw.sendall(bytes([byte]))
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self.server.context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with self.assertRaises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        raw.sendall(header[-1:] + outgoing.read())
+        raw.settimeout(wire.TIMEOUT)
+        self.assertEqual(raw.recv(1), b"\x16")  # a ServerHello
+
+    def test_proxy_s_own_connections_have_no_bound(self):
+        for before in (PROXY + b"\x20\x00\x00\x00", PROXY + b"\x21\x00\x00\x00",
+                       proxied("192.0.2.1", command=0x20)):
+            for _ in range(3):
+                self.login(self.new_user(), source="127.0.0.2", before=before).ping()
+
+    def test_listed_proxy_without_a_good_header_is_closed(self):
+        bad = self.server.metric("holdfast_proxy_headers_total", result="bad")
+        rows = [b"", b"PROXY TCP4 192.0.2.1 127.0.0.1 9 9\r\n", proxied("192.0.2.1", command=0x31),
+                PROXY + b"\x21\x11\x00\x04abcd", proxied("192.0.2.1", family=0x12)]
+        for before in rows:
+            with self.subTest(before[:20]):
+                self.refuse(source="127.0.0.2", before=before)
+        self.assertEqual(self.server.metric("holdfast_proxy_headers_total", result="bad"),
+                         bad + len(rows))
+
+    def test_header_of_a_stranger_ends_its_connection_and_says_nothing(self):
+        for _ in range(3):
+            self.refuse(before=proxied("192.0.2.9"))
+        clients = [self.login(self.new_user(), source="127.0.0.2", before=proxied("192.0.2.9"))
+                   for _ in range(2)]  # nothing was counted for that address
+        for client in clients:
+            client.leave()
+
+    def test_listed_proxy_that_says_nothing_is_closed_in_time(self):
+        with socket.create_connection(self.server.address, source_address=("127.0.0.2", 0)) as raw:
+            raw.settimeout(wire.TIMEOUT)
+            raw.sendall(PROXY[:5])
+            self.assertEqual(raw.recv(1), b"")
+
+
 if __name__ == "__main__":
     harness.main()

@@ -154,7 +154,7 @@ def tls_context(ca, alpn=("holdfast/1",)):
 class Connection:
     """TLS and frames, without any idea of what they mean."""
 
-    def __init__(self, address, context, session=None, source=None, name="localhost"):
+    def __init__(self, address, context, session=None, source=None, name="localhost", before=b""):
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         raw = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -163,6 +163,7 @@ class Connection:
             if source:
                 raw.bind((source, 0))
             raw.connect(address)
+            raw.sendall(before)  # what a proxy says of its client
             self.socket = context.wrap_socket(raw, server_hostname=name, session=session)
         except BaseException:
             raw.close()
