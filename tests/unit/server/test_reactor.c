@@ -115,9 +115,9 @@ static void engine_says_nothing_behind_the_last_words(void **state)
 
 static void alert_waits_for_what_is_queued(void **state)
 {
-    struct world *world = *state;
+    struct reactor_world *world = *state;
     struct reactor *reactor = &world->reactor;
-    const uint32_t slot = add_conn(world, CONN_LIVE);
+    const uint32_t slot = reactor_world_add(world, CONN_LIVE);
     const struct conn *conn = reactor_conn(reactor, slot);
     const uint8_t frame[FRAME_HEADER_BYTES] = { 0, 0, 0, FRAME_TYPE_ENTRIES };
 
@@ -132,10 +132,10 @@ static void alert_waits_for_what_is_queued(void **state)
 /* Who has ended its own direction may still read ours. */
 static void end_of_the_stream_does_not_cut_off_the_last_words(void **state)
 {
-    struct world *world = *state;
+    struct reactor_world *world = *state;
     struct reactor *reactor = &world->reactor;
-    const uint32_t ending = add_conn(world, CONN_LIVE);
-    const uint32_t reset = add_conn(world, CONN_LIVE);
+    const uint32_t ending = reactor_world_add(world, CONN_LIVE);
+    const uint32_t reset = reactor_world_add(world, CONN_LIVE);
 
     reactor_end_by_alert(reactor, ending, TLS_ALERT_BAD_RECORD_MAC);
     reactor_end_by_alert(reactor, reset, TLS_ALERT_BAD_RECORD_MAC);
