@@ -8,6 +8,9 @@
 
 /* One user's visit. */
 struct visit {
+    struct schema_log_writer log; /* the last row; with no entry: none yet */
+    bool log_loaded;
+    bool log_changed;
     struct apply *apply;
     struct volume_txn *txn;
     const struct record *records;
@@ -156,27 +159,62 @@ static enum schema_status merge_facts(struct visit *visit)
 
 /* ---- The log, and stream records ---- */
 
+/* The last row of the log, which is gone on with. */
+static enum schema_status load_log(struct visit *visit)
+{
+    const struct schema_key end = schema_key_log(visit->user, UINT64_MAX);
+    struct volume_bytes found;
+    struct volume_bytes row;
+    const enum schema_status status = schema_status_of(
+        volume_seek_before(visit->txn, VOLUME_USER, schema_key_bytes(&end), &found, &row));
+
+    if (status == SCHEMA_OK && schema_is_log(found, visit->user) &&
+        !schema_log_resume(&visit->log, found, row)) {
+        return damaged(visit, "the last entries of a log");
+    }
+    return status == SCHEMA_ABSENT ? SCHEMA_OK : status;
+}
+
+static enum schema_status store_log(struct visit *visit)
+{
+    if (!visit->log_changed) {
+        return SCHEMA_OK;
+    }
+    visit->log_changed = false;
+    schema_log_end(&visit->log);
+    return put_row(visit, VOLUME_USER, &visit->log.key, &visit->log.row);
+}
+
 static enum schema_status put_entry(struct visit *visit, const struct log_entry *entry)
 {
-    const struct schema_key key = schema_key_log(visit->user, entry->seq);
-    struct schema_row row;
+    struct schema_log_writer *log = &visit->log;
+    enum schema_status status = visit->log_loaded ? SCHEMA_OK : load_log(visit);
 
-    if (schema_encode_log(&key, entry, &row)) {
-        struct volume_bytes before;
-        enum schema_status status = get_row(visit, VOLUME_USER, &key, &before);
+    visit->log_loaded = true;
+    if (status != SCHEMA_OK) {
+        return status;
+    }
 
-        /* The row itself says whether its reference is counted already. */
-        if (status == SCHEMA_ABSENT) {
-            status = body_hold(visit->txn, entry->id, entry->body, entry->body_bytes);
-            if (status == SCHEMA_DAMAGED) {
-                return damaged(visit, "a body, or two of one id");
-            }
-        }
+    if (log->count > 0 && entry->seq < log->first + log->count) {
+        return SCHEMA_OK; /* applied before, and its body's reference counted */
+    }
+    if (schema_log_apart(entry)) {
+        status = body_hold(visit->txn, entry->id, entry->body, entry->body_bytes);
         if (status != SCHEMA_OK) {
-            return status;
+            return status == SCHEMA_DAMAGED ? damaged(visit, "a body, or two of one id") : status;
         }
     }
-    return put_row(visit, VOLUME_USER, &key, &row);
+    if (log->count == 0 || entry->seq != log->first + log->count || !schema_log_add(log, entry)) {
+        status = store_log(visit);
+        schema_log_begin(log, visit->user, entry->seq);
+        if (status == SCHEMA_OK) {
+            const bool added = schema_log_add(log, entry);
+
+            HF_ASSERT(added);
+        }
+    }
+    visit->log_changed = true;
+    return status;
 }
 
 static enum schema_status put_checkpoint(struct visit *visit, const struct log_entry *entry)
@@ -259,6 +297,8 @@ static bool ends_in_run(const struct visit *visit, struct message_id id)
 
 static enum schema_status apply_log(struct visit *visit)
 {
+    enum schema_status status = SCHEMA_OK;
+
     visit->item_count = 0;
     for (uint32_t i = 0; i < visit->record_count; i++) {
         if (visit->records[i].type == RECORD_OUT_END) {
@@ -266,9 +306,8 @@ static enum schema_status apply_log(struct visit *visit)
         }
     }
     sort_items(visit);
-    for (uint32_t i = 0; i < visit->record_count; i++) {
+    for (uint32_t i = 0; status == SCHEMA_OK && i < visit->record_count; i++) {
         const struct record *record = &visit->records[i];
-        enum schema_status status = SCHEMA_OK;
 
         if (record->type == RECORD_OUT_END) {
             status = end_out(visit, record->out_end.id);
@@ -287,11 +326,8 @@ static enum schema_status apply_log(struct visit *visit)
                 status = put_out(visit, entry);
             }
         }
-        if (status != SCHEMA_OK) {
-            return status;
-        }
     }
-    return SCHEMA_OK;
+    return status == SCHEMA_OK ? store_log(visit) : status;
 }
 
 /* ---- Retention ---- */
@@ -321,44 +357,60 @@ static enum schema_status release_entry(struct visit *visit, const struct schema
     return status;
 }
 
+/* Lets go of what a row that is about to be deleted holds. */
+static enum schema_status release_row(struct visit *visit, struct schema_log_reader *reader)
+{
+    struct schema_log log;
+    enum schema_status status = SCHEMA_OK;
+
+    while (status == SCHEMA_OK && schema_log_next(reader, &log)) {
+        status = release_entry(visit, &log);
+    }
+    if (status == SCHEMA_OK && reader->bad) {
+        return damaged(visit, "entries that retention drops");
+    }
+    visit->apply->entries_dropped += reader->count;
+    return status;
+}
+
+/* Rows go whole: what the one in which the floor lies has below it stays, and isn't asked for. */
 static enum schema_status drop_below_floor(struct visit *visit)
 {
-    const struct schema_key end = schema_key_log(visit->user, visit->facts.floor);
-    const struct schema_key begin = schema_key_log(visit->user, visit->floor_before);
+    const struct schema_key begin = schema_key_log(visit->user, 0);
+    enum schema_status status = SCHEMA_OK;
 
     if (visit->facts.floor == visit->floor_before) {
         return SCHEMA_OK;
     }
-    for (;;) {
+    while (status == SCHEMA_OK) {
+        uint8_t copy[SCHEMA_ROW_BYTES_MAX];
+        struct schema_log_reader reader;
         struct volume_bytes found;
         struct volume_bytes row;
-        struct schema_log log;
         struct schema_key key;
-        enum schema_status status = schema_status_of(
-            volume_seek(visit->txn, VOLUME_USER, schema_key_bytes(&begin), &found, &row));
 
-        if (status == SCHEMA_ABSENT ||
-            (status == SCHEMA_OK && (found.byte_count != end.byte_count ||
-                                     memcmp(found.bytes, end.bytes, end.byte_count) >= 0))) {
-            return SCHEMA_OK;
+        status = schema_status_of(
+            volume_seek(visit->txn, VOLUME_USER, schema_key_bytes(&begin), &found, &row));
+        if (status != SCHEMA_OK || !schema_is_log(found, visit->user)) {
+            break;
         }
-        if (status != SCHEMA_OK) {
-            return status;
-        }
+        HF_ASSERT(row.byte_count <= sizeof copy);
+        memcpy(copy, row.bytes, row.byte_count); /* what is written meanwhile moves the row */
         key.byte_count = found.byte_count;
         memcpy(key.bytes, found.bytes, found.byte_count);
-        if (!schema_decode_log(found, row, &log)) {
-            return damaged(visit, "an entry that retention drops");
+        row.bytes = copy;
+        if (!schema_log_open(&reader, schema_key_bytes(&key), row)) {
+            return damaged(visit, "entries that retention drops");
         }
-        status = release_entry(visit, &log);
+        if (reader.first + reader.count > visit->facts.floor) {
+            break;
+        }
+        status = release_row(visit, &reader);
         if (status == SCHEMA_OK) {
             status = schema_status_of(volume_del(visit->txn, VOLUME_USER, schema_key_bytes(&key)));
         }
-        if (status != SCHEMA_OK) {
-            return status;
-        }
-        visit->apply->entries_dropped++;
     }
+    return status == SCHEMA_ABSENT ? SCHEMA_OK : status;
 }
 
 /* ---- Conversations ---- */

@@ -13,7 +13,7 @@
 
 #define MEMORY_DEFAULT        ((size_t)64 << 20)
 #define SLICE_RECORDS_DEFAULT 2000
-#define SLICE_USERS_DEFAULT   64
+#define SLICE_USERS_DEFAULT   32
 /* A record becomes a row, and touches the rows of its user, conversation and device. */
 #define OPERATIONS_A_RECORD 4
 /* A floor drops some tens of entries, each with a row or two. */
@@ -487,7 +487,7 @@ static void slice_size(const struct flush *flush, size_t upto, size_t *operation
             *operations += OPERATIONS_A_FLOOR;
         }
         if (i == flush->next_ref || flush->refs[i].user != flush->refs[i - 1].user) {
-            *bytes += SCHEMA_ROW_BYTES_MAX;
+            *bytes += 2 * SCHEMA_ROW_BYTES_MAX; /* a device, and the log's last row anew */
         }
     }
 }

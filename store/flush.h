@@ -43,7 +43,7 @@ struct flush_config {
     size_t memory_max;      /* 0: 64 MB */
     uint32_t slice_records; /* 0: 2,000 */
     /*
-     * 0: 64. Each user dirties pages of its own, and as long as a volume is open LMDB keeps the
+     * 0: 32. Each user dirties pages of its own, and as long as a volume is open LMDB keeps the
      * memory of the most that one transaction ever had.
      */
     uint32_t slice_users;

@@ -191,11 +191,11 @@ bool manifest_decode(const char *bytes, size_t byte_count, struct manifest *mani
 
     memset(manifest, 0, sizeof *manifest);
     format = take_number_line(&text, "holdfast", UINT32_MAX);
-    if (!text.bad && format > SCHEMA_FORMAT) {
+    if (!text.bad && format != SCHEMA_FORMAT) {
         hf_error_set(error, EX_DATAERR, 0,
-                     "its format is %" PRIu64 ", and this program knows %d: it was written by a "
-                     "newer version",
-                     format, SCHEMA_FORMAT);
+                     "its format is %" PRIu64 ", and this program knows %d: it was written by %s "
+                     "version",
+                     format, SCHEMA_FORMAT, format > SCHEMA_FORMAT ? "a newer" : "an older");
         return false;
     }
     take_directory_id(&text, manifest);

@@ -2,7 +2,7 @@
  * manifest: what a data directory is, and how its journals are being written: a small text file,
  * replaced whole. Replacing it is the instant at which the journals before it no longer matter.
  *
- *   holdfast 1
+ *   holdfast 2
  *   directory 0123456789abcdef0123456789abcdef
  *   volumes 16
  *   incarnation 7

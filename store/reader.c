@@ -32,6 +32,7 @@ struct loading {
     struct read_answer *answer;
     struct volume_txn *txn;
     uint16_t volume;
+    struct schema_log_reader log, log_begin; /* the log row at hand, and at its first entry */
     bool place_failed; /* the journal no longer has what it should: a flush ended meanwhile */
 };
 
@@ -202,19 +203,48 @@ static bool fetch_entry(struct loading *loading, uint64_t seq, uint64_t pos, uin
            record->entry.user.value == loading->request->user.value && record->entry.seq == seq;
 }
 
-static enum schema_status read_entry(struct loading *loading, uint64_t seq, uint8_t *to,
-                                     struct record *record, size_t *length)
+/* The log row that holds the seq: the one at hand, or another. */
+static enum schema_status find_row(struct loading *loading, uint64_t seq)
 {
-    const struct schema_key key = schema_key_log(loading->request->user, seq);
+    struct schema_log_reader *at = &loading->log;
+    const struct schema_key beyond = schema_key_log(loading->request->user, seq + 1);
+    struct volume_bytes found;
     struct volume_bytes row;
-    struct schema_log log;
-    enum schema_status status = get_row(loading->txn, &key, &row);
+
+    if (at->count > 0 && seq >= at->first && seq - at->first < at->count) {
+        if (seq < at->first + at->taken) {
+            *at = loading->log_begin;
+        }
+        return SCHEMA_OK;
+    }
+    at->count = 0;
+    const enum schema_status status = schema_status_of(
+        volume_seek_before(loading->txn, VOLUME_USER, schema_key_bytes(&beyond), &found, &row));
 
     if (status != SCHEMA_OK) {
         return status;
     }
-    if (!schema_decode_log(schema_key_bytes(&key), row, &log) || log.entry.seq != seq ||
-        log.entry.user.value != loading->request->user.value) {
+    if (!schema_is_log(found, loading->request->user)) {
+        return SCHEMA_ABSENT;
+    }
+    if (!schema_log_open(at, found, row)) {
+        return SCHEMA_DAMAGED;
+    }
+    loading->log_begin = *at;
+    return seq - at->first < at->count ? SCHEMA_OK : SCHEMA_ABSENT;
+}
+
+static enum schema_status read_entry(struct loading *loading, uint64_t seq, uint8_t *to,
+                                     struct record *record, size_t *length)
+{
+    struct schema_log log;
+    enum schema_status status = find_row(loading, seq);
+
+    if (status != SCHEMA_OK) {
+        return status;
+    }
+    if (!schema_log_find(&loading->log, seq, &log)) {
+        loading->log.count = 0;
         return SCHEMA_DAMAGED;
     }
     if (log.body_apart) {
@@ -333,6 +363,7 @@ static enum read_status load_once(struct loading *loading)
     enum schema_status applied;
 
     loading->place_failed = false;
+    loading->log.count = 0;
     memset(loading->answer, 0, sizeof *loading->answer);
     loading->answer->entries = loading->reader->entries;
     applied = schema_get_applied(loading->txn, &loading->answer->snapshot_lsn);

@@ -584,11 +584,11 @@ static bool write_identity(struct volume *volume, const struct schema_identity *
 static bool compare_identity(const struct schema_identity *found,
                              const struct schema_identity *wanted, struct hf_error *error)
 {
-    if (found->format > wanted->format) {
+    if (found->format != wanted->format) {
         hf_error_set(error, EX_DATAERR, 0,
-                     "its format is %u, and this program knows %u: it was written by a newer "
-                     "version",
-                     found->format, wanted->format);
+                     "its format is %u, and this program knows %u: it was written by %s version",
+                     found->format, wanted->format,
+                     found->format > wanted->format ? "a newer" : "an older");
         return false;
     }
     if (memcmp(found->directory_id, wanted->directory_id, sizeof found->directory_id) != 0) {

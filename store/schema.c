@@ -302,56 +302,176 @@ void schema_device_note_outcome(struct schema_device *device, const struct outco
     device->outcome_count++;
 }
 
-bool schema_encode_log(const struct schema_key *key, const struct log_entry *entry,
-                       struct schema_row *row)
+/* ---- Log rows ----
+ *
+ * CRC 4, count 1, then `count` items: form 1 (APART: body's length 2, CRC 4), ENTRY record.
+ */
+
+#define LOG_COUNT_AT    CRC_BYTES
+#define LOG_ITEMS_AT    (LOG_COUNT_AT + 1)
+#define LOG_ENTRIES_MAX UINT8_MAX
+#define LOG_KEY_BYTES   (2 + 8 + 1 + 8)
+#define LOG_APART_BYTES (2 + 4)
+
+bool schema_is_log(struct volume_bytes key, struct user_id user)
 {
+    const struct schema_key wanted = schema_key_log(user, 0);
+
+    return key.byte_count == LOG_KEY_BYTES &&
+           memcmp(key.bytes, wanted.bytes, LOG_KEY_BYTES - sizeof(uint64_t)) == 0;
+}
+
+bool schema_log_apart(const struct log_entry *entry)
+{
+    return entry->body_bytes > SCHEMA_BODY_INLINE_MAX;
+}
+
+void schema_log_begin(struct schema_log_writer *writer, struct user_id user, uint64_t first)
+{
+    writer->key = schema_key_log(user, first);
+    writer->row.byte_count = LOG_ITEMS_AT;
+    writer->first = first;
+    writer->count = 0;
+}
+
+bool schema_log_resume(struct schema_log_writer *writer, struct volume_bytes key,
+                       struct volume_bytes row)
+{
+    struct schema_log_reader reader;
+
+    if (!schema_log_open(&reader, key, row) || row.byte_count > sizeof writer->row.bytes) {
+        return false;
+    }
+    schema_log_begin(writer, reader.user, reader.first);
+    writer->count = reader.count;
+    writer->row.byte_count = row.byte_count;
+    memcpy(writer->row.bytes, row.bytes, row.byte_count);
+    return true;
+}
+
+bool schema_log_add(struct schema_log_writer *writer, const struct log_entry *entry)
+{
+    const bool apart = schema_log_apart(entry);
     struct record record = {
         .type = RECORD_ENTRY,
         .partition = partition_of(entry->user.value),
         .entry = *entry,
     };
-    uint8_t *to = row_begin(row);
-    const bool apart = entry->body_bytes > SCHEMA_BODY_INLINE_MAX;
+
+    HF_ASSERT(entry->seq == writer->first + writer->count);
+    if (apart) {
+        record.entry.body = NULL;
+        record.entry.body_bytes = 0;
+    }
+
+    const size_t left = sizeof writer->row.bytes - writer->row.byte_count;
+    const size_t needed = (apart ? 1U + LOG_APART_BYTES : 1U) + record_bytes(&record);
+
+    if (needed > left || writer->count == LOG_ENTRIES_MAX) {
+        HF_ASSERT(writer->count > 0);
+        return false;
+    }
+    uint8_t *to = writer->row.bytes + writer->row.byte_count;
 
     *to++ = apart ? LOG_BODY_APART : LOG_BODY_INLINE;
     if (apart) {
         to = codec_give16(to, entry->body_bytes);
         to = codec_give32(to, crc32c(0, entry->body, entry->body_bytes));
-        record.entry.body = NULL;
-        record.entry.body_bytes = 0;
     }
-    to += record_encode(&record, to, sizeof row->bytes - (size_t)(to - row->bytes));
-    row_end(key, row, to);
-    return apart;
+    (void)record_encode(&record, to, left);
+    writer->row.byte_count += needed;
+    writer->count++;
+    return true;
 }
 
-bool schema_decode_log(struct volume_bytes key, struct volume_bytes row, struct schema_log *log)
+void schema_log_end(struct schema_log_writer *writer)
 {
-    struct codec_reader reader = row_open(key, row);
+    HF_ASSERT(writer->count > 0);
+    writer->row.bytes[LOG_COUNT_AT] = (uint8_t)writer->count;
+    row_end(&writer->key, &writer->row, writer->row.bytes + writer->row.byte_count);
+}
+
+bool schema_log_open(struct schema_log_reader *reader, struct volume_bytes key,
+                     struct volume_bytes row)
+{
+    struct codec_reader fields = row_open(key, row);
+
+    *reader = (struct schema_log_reader){ .bad = true };
+    if (key.byte_count != LOG_KEY_BYTES || key.bytes[LOG_KEY_BYTES - 9] != TAG_LOG) {
+        return false;
+    }
+    reader->user.value = load_be64(key.bytes + 2);
+    reader->first = load_be64(key.bytes + LOG_KEY_BYTES - sizeof(uint64_t));
+    reader->count = codec_take8(&fields);
+    reader->at = fields.at;
+    reader->end = fields.end;
+    reader->bad = fields.bad || reader->count == 0 || reader->first == 0 ||
+                  reader->first > UINT64_MAX - reader->count;
+    return !reader->bad;
+}
+
+/* Where the item's record begins; NULL: it is cut off. */
+static const uint8_t *log_item_record(const struct schema_log_reader *reader)
+{
+    const size_t left = (size_t)(reader->end - reader->at);
+    const size_t before = left > 0 && *reader->at == LOG_BODY_APART ? 1U + LOG_APART_BYTES : 1U;
+
+    return left >= before + RECORD_HEADER_BYTES ? reader->at + before : NULL;
+}
+
+bool schema_log_next(struct schema_log_reader *reader, struct schema_log *log)
+{
     struct record record;
     size_t length = 0;
 
-    memset(log, 0, sizeof *log);
-
-    const uint8_t form = codec_take8(&reader);
-
-    if (form == LOG_BODY_APART) {
-        log->body_apart = true;
-        log->body_bytes = codec_take16(&reader);
-        log->body_crc = codec_take32(&reader);
-    }
-    if (reader.bad || form > LOG_BODY_APART ||
-        record_parse(reader.at, codec_left(&reader), &record, &length) != RECORD_OK ||
-        length != codec_left(&reader) || record.type != RECORD_ENTRY) {
+    if (reader->bad || reader->taken == reader->count) {
+        reader->bad |= reader->at != reader->end;
         return false;
     }
-    log->entry = record.entry;
-    if (log->body_apart) {
-        return log->entry.body_bytes == 0 && log->body_bytes > SCHEMA_BODY_INLINE_MAX &&
-               log->body_bytes <= RECORD_BODY_BYTES_MAX;
+    const uint8_t *bytes = log_item_record(reader);
+
+    reader->bad = true; /* until all of it is right */
+    if (bytes == NULL || *reader->at > LOG_BODY_APART ||
+        record_parse(bytes, (size_t)(reader->end - bytes), &record, &length) != RECORD_OK ||
+        record.type != RECORD_ENTRY || record.entry.user.value != reader->user.value ||
+        record.entry.seq != reader->first + reader->taken) {
+        return false;
     }
-    log->body_bytes = log->entry.body_bytes;
-    return log->body_bytes <= SCHEMA_BODY_INLINE_MAX;
+    *log = (struct schema_log){ .entry = record.entry,
+                                .body_apart = *reader->at == LOG_BODY_APART,
+                                .body_bytes = record.entry.body_bytes };
+    if (log->body_apart) {
+        log->body_bytes = load_be16(reader->at + 1);
+        log->body_crc = load_be32(reader->at + 3);
+    }
+    if (log->body_apart != (log->body_bytes > SCHEMA_BODY_INLINE_MAX) ||
+        log->body_bytes > RECORD_BODY_BYTES_MAX ||
+        (log->body_apart && record.entry.body_bytes != 0)) {
+        return false;
+    }
+    reader->bad = false;
+    reader->at = bytes + length;
+    reader->taken++;
+    return true;
+}
+
+bool schema_log_find(struct schema_log_reader *reader, uint64_t seq, struct schema_log *log)
+{
+    if (seq < reader->first + reader->taken || seq - reader->first >= reader->count) {
+        return false;
+    }
+    while (!reader->bad && reader->first + reader->taken < seq) {
+        const uint8_t *bytes = log_item_record(reader);
+        const size_t length = bytes != NULL ? load_be24(bytes) : 0;
+
+        if (length < RECORD_HEADER_BYTES || length > (size_t)(reader->end - bytes)) {
+            reader->bad = true;
+            break;
+        }
+        reader->at = bytes + length;
+        reader->taken++;
+    }
+    return schema_log_next(reader, log);
 }
 
 void schema_encode_body(const struct schema_key *key, const struct schema_body *body,

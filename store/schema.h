@@ -4,7 +4,7 @@
  *
  *   table  key                                          row
  *   user   partition 2, user 8, 1, conversation 8, n/64 8   checkpoint: seq
- *          partition 2, user 8, 2, seq 8                    log: an ENTRY record (large body apart)
+ *          partition 2, user 8, 2, first seq 8              log: ENTRY records (large bodies apart)
  *          partition 2, user 8, 3, conversation 8           head
  *          partition 2, user 8, 4, device 4                 device, with its outcomes
  *          partition 2, user 8, 5                           facts: epoch, head, floor
@@ -14,7 +14,8 @@
  *   meta   "applied", "identity", "last" partition 2
  *
  * The log stands between the user's other rows, so that its end, where all writing is, shares its
- * page with them.
+ * page with them. A log row holds entries of successive seqs, as many as fit: what a page keeps,
+ * and what a commit writes, is then the entries, hardly their keys.
  *
  * Owner    Keys and rows are written into the caller's memory; nothing is allocated.
  * Thread   Any. Pure, but for the functions that take a transaction: its thread.
@@ -35,7 +36,7 @@
 #define SCHEMA_BODY_INLINE_MAX    512  /* larger bodies lie in the table `body` */
 #define SCHEMA_BODY_PART_BYTES    1900 /* beyond about 2,000 a value takes pages of its own */
 #define SCHEMA_ROW_BYTES_MAX      VOLUME_VALUE_BYTES_MAX
-#define SCHEMA_FORMAT             1
+#define SCHEMA_FORMAT             2
 #define SCHEMA_VOLUMES_MAX        64
 #define SCHEMA_DIRECTORY_ID_BYTES 16
 
@@ -102,12 +103,31 @@ struct schema_device {
     struct outcome outcomes[SCHEMA_OUTCOMES_MAX]; /* oldest first */
 };
 
-/* A log row: the entry; entry.body is set if it is inline. */
+/* An entry of a log row; entry.body is set if it is inline. */
 struct schema_log {
     struct log_entry entry;
     bool body_apart;
     uint16_t body_bytes;
     uint32_t body_crc;
+};
+
+/* A log row while it is filled. */
+struct schema_log_writer {
+    struct schema_key key;
+    struct schema_row row; /* whole after schema_log_end() */
+    uint64_t first;
+    uint32_t count;
+};
+
+/* The entries of a log row, one by one. `bad`: it doesn't hold what it says. */
+struct schema_log_reader {
+    const uint8_t *at;
+    const uint8_t *end;
+    uint64_t first;
+    uint32_t count;
+    uint32_t taken;
+    struct user_id user;
+    bool bad;
 };
 
 struct schema_body {
@@ -139,9 +159,16 @@ void schema_encode_head(const struct schema_key *key, const struct head *head,
                         struct schema_row *row);
 void schema_encode_device(const struct schema_key *key, const struct schema_device *device,
                           struct schema_row *row);
-/* Tells whether the body lies apart (it isn't in the row then). */
-bool schema_encode_log(const struct schema_key *key, const struct log_entry *entry,
-                       struct schema_row *row);
+/* Whether the entry's body lies apart: it isn't in the log row then. */
+bool schema_log_apart(const struct log_entry *entry);
+void schema_log_begin(struct schema_log_writer *writer, struct user_id user, uint64_t first);
+/* Goes on with a row that is there. False: it is damaged. */
+bool schema_log_resume(struct schema_log_writer *writer, struct volume_bytes key,
+                       struct volume_bytes row) __attribute__((warn_unused_result));
+/* The entry behind the last one. False: the row is full; a new one always takes one. */
+bool schema_log_add(struct schema_log_writer *writer, const struct log_entry *entry)
+    __attribute__((warn_unused_result));
+void schema_log_end(struct schema_log_writer *writer);
 void schema_encode_body(const struct schema_key *key, const struct schema_body *body,
                         struct schema_row *row);
 void schema_encode_part(const struct schema_key *key, const uint8_t *bytes, size_t byte_count,
@@ -157,7 +184,14 @@ bool schema_decode_facts(struct volume_bytes key, struct volume_bytes row,
 bool schema_decode_head(struct volume_bytes key, struct volume_bytes row, struct head *head);
 bool schema_decode_device(struct volume_bytes key, struct volume_bytes row,
                           struct schema_device *device);
-bool schema_decode_log(struct volume_bytes key, struct volume_bytes row, struct schema_log *log);
+/* Whether the key is one of this user's log rows. */
+bool schema_is_log(struct volume_bytes key, struct user_id user);
+bool schema_log_open(struct schema_log_reader *reader, struct volume_bytes key,
+                     struct volume_bytes row);
+/* The next entry. False: there's none, or the row is bad. */
+bool schema_log_next(struct schema_log_reader *reader, struct schema_log *log);
+/* The entry of that seq, from wherever the reader is; the next one is behind it. */
+bool schema_log_find(struct schema_log_reader *reader, uint64_t seq, struct schema_log *log);
 bool schema_decode_body(struct volume_bytes key, struct volume_bytes row, struct schema_body *body);
 bool schema_decode_part(struct volume_bytes key, struct volume_bytes row,
                         struct volume_bytes *part);

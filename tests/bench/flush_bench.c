@@ -117,7 +117,7 @@ static void write_journal(struct bench *bench)
 static void append(struct bench *bench, struct record *record, struct rows *rows)
 {
     static uint8_t bytes[RECORD_BYTES_MAX];
-    static struct schema_row row;
+    static struct schema_log_writer log;
     size_t length;
 
     record->partition = partition_of(record_owner(record).value);
@@ -129,13 +129,17 @@ static void append(struct bench *bench, struct record *record, struct rows *rows
     if (record->type == RECORD_ENTRY) {
         struct row *at = &rows->rows[rows->count++];
 
-        at->key = schema_key_log(record->entry.user, record->entry.seq);
-        schema_encode_log(&at->key, &record->entry, &row);
-        at->byte_count = (uint32_t)row.byte_count;
+        schema_log_begin(&log, record->entry.user, record->entry.seq);
+        const bool added = schema_log_add(&log, &record->entry);
+
+        HF_ASSERT(added);
+        schema_log_end(&log);
+        at->key = log.key;
+        at->byte_count = (uint32_t)log.row.byte_count;
         at->offset = rows->used;
-        HF_ASSERT(rows->used + row.byte_count <= rows->room);
-        memcpy(rows->bytes + rows->used, row.bytes, row.byte_count);
-        rows->used += row.byte_count;
+        HF_ASSERT(rows->used + log.row.byte_count <= rows->room);
+        memcpy(rows->bytes + rows->used, log.row.bytes, log.row.byte_count);
+        rows->used += log.row.byte_count;
     }
 }
 

@@ -404,33 +404,67 @@ static void expect_body(struct expectation *all, uint16_t volume, struct message
     }
 }
 
-static void expect_entries(struct expectation *all, const struct chat_user *user, uint16_t volume)
+/* An entry that a log row should hold, and what goes with it. */
+static void expect_entry(struct expectation *all, const struct chat_user *user, uint16_t volume,
+                         struct schema_log_writer *writer, uint64_t seq)
 {
-    struct schema_row row;
+    struct log_entry entry = user->entries[seq - 1];
+    uint8_t body[RECORD_BODY_BYTES_MAX];
 
-    for (uint64_t seq = user->facts.floor; seq <= user->facts.head; seq++) {
-        const struct schema_key key = schema_key_log(user->id, seq);
-        struct log_entry entry = user->entries[seq - 1];
-        uint8_t body[RECORD_BODY_BYTES_MAX];
+    chat_body(entry.id, entry.body_bytes, body);
+    entry.body = body;
+    assert_true(schema_log_add(writer, &entry));
+    if (schema_log_apart(&entry)) {
+        expect_body(all, volume, entry.id, entry.body_bytes);
+    }
+    if (entry.form == LOG_ENTRY_MESSAGE && entry.n % SCHEMA_CHECKPOINT_EVERY == 0) {
+        const struct schema_key checkpoint =
+            schema_key_checkpoint(user->id, entry.conversation, entry.n / SCHEMA_CHECKPOINT_EVERY);
+        struct schema_row row;
 
-        chat_body(entry.id, entry.body_bytes, body);
-        entry.body = body;
-        if (schema_encode_log(&key, &entry, &row)) {
-            expect_body(all, volume, entry.id, entry.body_bytes);
-        }
-        expect(all, volume, VOLUME_USER, &key, &row);
-        if (entry.form == LOG_ENTRY_MESSAGE && entry.n % SCHEMA_CHECKPOINT_EVERY == 0) {
-            const struct schema_key checkpoint = schema_key_checkpoint(
-                user->id, entry.conversation, entry.n / SCHEMA_CHECKPOINT_EVERY);
-
-            schema_encode_number(&checkpoint, seq, &row);
-            expect(all, volume, VOLUME_USER, &checkpoint, &row);
-        }
+        schema_encode_number(&checkpoint, seq, &row);
+        expect(all, volume, VOLUME_USER, &checkpoint, &row);
     }
 }
 
+/*
+ * Where a log is cut into rows, and what is still there below its floor, depends on its visits. So
+ * that is taken from the rows themselves; what they hold isn't.
+ */
+static void expect_entries(struct expectation *all, const struct chat_user *user, uint16_t volume,
+                           struct volume_txn *reader)
+{
+    const struct schema_key begin = schema_key_log(user->id, 0);
+    uint64_t upto = 0; /* of the rows so far */
+    struct volume_bytes found;
+    struct volume_bytes row;
+    enum volume_status status =
+        volume_seek(reader, VOLUME_USER, schema_key_bytes(&begin), &found, &row);
+
+    while (status == VOLUME_OK && schema_is_log(found, user->id)) {
+        struct schema_log_writer writer;
+        struct schema_log_reader log;
+
+        assert_true(schema_log_open(&log, found, row));
+        assert_true(log.first + log.count > user->facts.floor); /* else it should be gone */
+        assert_true(log.first <= (upto == 0 ? user->facts.floor : upto));
+        assert_true(log.first >= upto);
+        upto = log.first + log.count;
+        assert_true(upto - 1 <= user->facts.head);
+        schema_log_begin(&writer, user->id, log.first);
+        for (uint64_t seq = log.first; seq < upto; seq++) {
+            expect_entry(all, user, volume, &writer, seq);
+        }
+        schema_log_end(&writer);
+        expect(all, volume, VOLUME_USER, &writer.key, &writer.row);
+        status = volume_next(reader, VOLUME_USER, &found, &row);
+    }
+    assert_true(status == VOLUME_OK || status == VOLUME_ABSENT);
+    assert_true(upto == user->facts.head + 1 || user->facts.floor > user->facts.head);
+}
+
 static void expect_user(struct expectation *all, const struct chat_model *model,
-                        const struct chat_user *user)
+                        const struct chat_user *user, struct volume_txn *reader)
 {
     const struct partition_id partition = partition_of(user->id.value);
     const uint16_t volume = schema_volume_of(partition, all->volume_count);
@@ -439,7 +473,7 @@ static void expect_user(struct expectation *all, const struct chat_model *model,
 
     schema_encode_facts(&key, &user->facts, &row);
     expect(all, volume, VOLUME_USER, &key, &row);
-    expect_entries(all, user, volume);
+    expect_entries(all, user, volume, reader);
     for (int peer = 0; peer < CHAT_USERS; peer++) {
         if (user->heads[peer].last != 0) {
             key =
@@ -541,8 +575,18 @@ void chat_model_compare(struct chat_model *model, struct volume *const *volumes,
     struct schema_row row;
 
     for (int u = 0; u < CHAT_USERS; u++) {
-        if (model->users[u].exists) {
-            expect_user(&all, model, &model->users[u]);
+        const struct chat_user *user = &model->users[u];
+
+        if (user->exists) {
+            const uint16_t volume = schema_volume_of(partition_of(user->id.value), volume_count);
+            struct hf_error error;
+            struct volume_txn *reader = volume_reader_open(volumes[volume], &error);
+
+            assert_non_null(reader);
+            assert_int_equal(volume_read_begin(reader), VOLUME_OK);
+            expect_user(&all, model, user, reader);
+            volume_read_end(reader);
+            volume_reader_close(reader);
         }
     }
     expect_outs(&all, model);

@@ -318,8 +318,10 @@ static void newer_and_damaged_manifests_are_refused(void **state)
     directory_close(directory);
 
     assert_true(manifest_decode(text, length, &manifest, &error));
-    write_file(scratch, "manifest", "holdfast 2\nanything else", 24);
+    write_file(scratch, "manifest", "holdfast 3\nanything else", 24);
     expect_refused(scratch, &options, EX_DATAERR, "newer version");
+    write_file(scratch, "manifest", "holdfast 1\nanything else", 24);
+    expect_refused(scratch, &options, EX_DATAERR, "older version");
     for (size_t i = 0; i < length; i++) {
         text[i] ^= 1;
         if (manifest_decode(text, length, &manifest, &error)) {

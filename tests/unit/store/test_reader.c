@@ -502,12 +502,18 @@ static void a_rotten_row_is_never_believed(void **state)
     struct volume *volume =
         reading->world.scratch
             .volumes[schema_volume_of(partition_of(user->id.value), WORLD_VOLUMES)];
-    const struct schema_key key = schema_key_log(user->id, user->facts.head);
+    const struct schema_key beyond = schema_key_log(user->id, UINT64_MAX);
     struct volume_txn *txn;
+    struct volume_bytes found;
     struct volume_bytes row;
+    struct schema_key key;
 
-    assert_int_equal(volume_write_begin(volume, 1, 1000, &txn), VOLUME_OK);
-    assert_int_equal(volume_get(txn, VOLUME_USER, schema_key_bytes(&key), &row), VOLUME_OK);
+    assert_int_equal(volume_write_begin(volume, 1, sizeof copy, &txn), VOLUME_OK);
+    assert_int_equal(volume_seek_before(txn, VOLUME_USER, schema_key_bytes(&beyond), &found, &row),
+                     VOLUME_OK);
+    assert_true(schema_is_log(found, user->id));
+    key.byte_count = found.byte_count;
+    memcpy(key.bytes, found.bytes, found.byte_count);
     memcpy(copy, row.bytes, row.byte_count);
     copy[row.byte_count - 1] ^= 0x10;
     assert_int_equal(volume_put(txn, VOLUME_USER, schema_key_bytes(&key),

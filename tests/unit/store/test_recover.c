@@ -610,11 +610,17 @@ static void volumes_of_elsewhere_are_refused_with_the_reason(void **state)
         assert_non_null(strstr(error.text, rows[i].text));
     }
 
-    struct schema_identity newer = sound;
-    newer.format = SCHEMA_FORMAT + 1;
-    assert_true(recover_prepare_volume(scratch.volumes[1], &newer, &error));
+    struct schema_identity other = sound;
+    other.format = SCHEMA_FORMAT + 1;
+    assert_true(recover_prepare_volume(scratch.volumes[1], &other, &error));
     assert_false(recover_prepare_volume(scratch.volumes[1], &sound, &error));
-    assert_non_null(strstr(error.text, "newer version"));
+    assert_non_null(strstr(error.text, "a newer version"));
+    scratch_volumes_close(&scratch);
+    scratch_volumes_open(&scratch, 1);
+    other.format = SCHEMA_FORMAT - 1;
+    assert_true(recover_prepare_volume(scratch.volumes[0], &other, &error));
+    assert_false(recover_prepare_volume(scratch.volumes[0], &sound, &error));
+    assert_non_null(strstr(error.text, "an older version"));
     scratch_volumes_close(&scratch);
 }
 

@@ -145,6 +145,37 @@ static void the_largest_device_fits_a_row_and_comes_back(void **state)
 /* One of each kind of row, under its key. */
 enum { ROW_KINDS = 9 };
 
+/* So many entries like this one, from its seq on. */
+static void make_log_row(const struct log_entry *like, uint32_t count, struct schema_key *key,
+                         struct schema_row *row)
+{
+    struct schema_log_writer writer;
+    struct log_entry entry = *like;
+
+    schema_log_begin(&writer, entry.user, entry.seq);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(schema_log_add(&writer, &entry));
+        entry.seq++;
+        entry.n++;
+    }
+    schema_log_end(&writer);
+    *key = writer.key;
+    *row = writer.row;
+}
+
+static bool decode_log(struct volume_bytes key, struct volume_bytes row)
+{
+    struct schema_log_reader reader;
+    struct schema_log log;
+
+    if (!schema_log_open(&reader, key, row)) {
+        return false;
+    }
+    while (schema_log_next(&reader, &log)) {
+    }
+    return !reader.bad;
+}
+
 static void make_row(int kind, struct schema_key *key, struct schema_row *row)
 {
     const struct record message = message_record(user.value, 9, 5, 64, 100);
@@ -166,12 +197,10 @@ static void make_row(int kind, struct schema_key *key, struct schema_row *row)
         schema_encode_device(key, &device, row);
         break;
     case 3:
-        *key = schema_key_log(user, 5);
-        assert_false(schema_encode_log(key, &message.entry, row));
+        make_log_row(&message.entry, 1, key, row);
         break;
     case 4:
-        *key = schema_key_log(user, 5);
-        assert_true(schema_encode_log(key, &large.entry, row));
+        make_log_row(&large.entry, 3, key, row);
         break;
     case 5:
         *key = schema_key_body((struct message_id){ 9 }, 0);
@@ -197,7 +226,6 @@ static bool decode_row(int kind, struct volume_bytes key, struct volume_bytes ro
         struct schema_facts facts;
         struct head head;
         struct schema_device device;
-        struct schema_log log;
         struct schema_body body;
         struct volume_bytes part;
         struct schema_out out;
@@ -213,7 +241,7 @@ static bool decode_row(int kind, struct volume_bytes key, struct volume_bytes ro
         return schema_decode_device(key, row, &to.device);
     case 3:
     case 4:
-        return schema_decode_log(key, row, &to.log);
+        return decode_log(key, row);
     case 5:
         return schema_decode_body(key, row, &to.body);
     case 6:
@@ -247,12 +275,84 @@ static void no_changed_cut_or_misplaced_row_is_believed(void **state)
     }
 }
 
+static void a_log_row_gives_each_of_its_entries_and_no_other(void **state)
+{
+    (void)state;
+    struct record message = message_record(user.value, 9, 5, 64, 100);
+    struct schema_log_writer writer;
+    struct schema_log_writer again;
+    struct schema_log_reader reader;
+    struct schema_log log;
+    uint32_t count = 0;
+
+    schema_log_begin(&writer, user, 5);
+    while (schema_log_add(&writer, &message.entry)) {
+        message.entry.seq++;
+        count++;
+    }
+    assert_true(count >= 8);
+    assert_true(writer.row.byte_count <= SCHEMA_ROW_BYTES_MAX);
+    schema_log_end(&writer);
+    for (uint64_t seq = 5; seq < 5 + count; seq++) {
+        assert_true(
+            schema_log_open(&reader, schema_key_bytes(&writer.key), schema_row_bytes(&writer.row)));
+        assert_true(schema_log_find(&reader, seq, &log));
+        assert_int_equal(log.entry.seq, seq);
+        assert_int_equal(log.body_bytes, 100);
+        assert_memory_equal(log.entry.body, message.entry.body, 100);
+        assert_false(schema_log_find(&reader, seq, &log)); /* it is behind the reader now */
+        assert_int_equal(schema_log_next(&reader, &log), seq + 1 < 5 + count);
+    }
+    assert_true(
+        schema_log_open(&reader, schema_key_bytes(&writer.key), schema_row_bytes(&writer.row)));
+    assert_false(schema_log_find(&reader, 4, &log));
+    assert_false(schema_log_find(&reader, 5 + count, &log));
+    assert_false(reader.bad);
+    assert_true(
+        schema_log_resume(&again, schema_key_bytes(&writer.key), schema_row_bytes(&writer.row)));
+    assert_false(schema_log_add(&again, &message.entry));
+    schema_log_end(&again);
+    assert_int_equal(again.row.byte_count, writer.row.byte_count);
+    assert_memory_equal(again.row.bytes, writer.row.bytes, writer.row.byte_count);
+}
+
+/* Its checksum is right, so what it says was written by us, or by somebody else. */
+static void a_log_row_that_contradicts_itself_is_not_believed(void **state)
+{
+    (void)state;
+    const struct record message = message_record(user.value, 9, 5, 64, 100);
+    struct schema_log_writer writer;
+    struct log_entry entry = message.entry;
+
+    for (int fault = 0; fault < 3; fault++) {
+        schema_log_begin(&writer, user, 5);
+        entry.seq = 5;
+        assert_true(schema_log_add(&writer, &entry));
+        entry.seq = 6;
+        assert_true(schema_log_add(&writer, &entry));
+        if (fault == 0) {
+            writer.count = 3; /* fewer are there */
+        } else if (fault == 1) {
+            writer.count = 1; /* more are there */
+        } else {
+            writer.key = schema_key_log(user, 6); /* of another place */
+        }
+        schema_log_end(&writer);
+        assert_false(decode_log(schema_key_bytes(&writer.key), schema_row_bytes(&writer.row)));
+    }
+    writer.key = schema_key_log((struct user_id){ user.value + 1 }, 5);
+    schema_log_end(&writer);
+    assert_false(decode_log(schema_key_bytes(&writer.key), schema_row_bytes(&writer.row)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_keep_their_published_form),
         cmocka_unit_test(outcomes_merge_by_their_counters),
         cmocka_unit_test(the_largest_device_fits_a_row_and_comes_back),
+        cmocka_unit_test(a_log_row_gives_each_of_its_entries_and_no_other),
+        cmocka_unit_test(a_log_row_that_contradicts_itself_is_not_believed),
         cmocka_unit_test(no_changed_cut_or_misplaced_row_is_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
