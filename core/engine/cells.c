@@ -129,9 +129,8 @@ void head_drop(struct cell_pools *cells, uint32_t slot)
 
 static bool user_evictable(const struct cell_pools *cells, const struct user_cell *user)
 {
-    return (user->state == CELL_PRESENT || user->state == CELL_ABSENT) &&
-           user->sessions == SLOT_NONE && user->load == SLOT_NONE &&
-           user->ticket <= cells->evictable_ticket;
+    return user->state != CELL_FREE && user->state != CELL_LOADING && user->sessions == SLOT_NONE &&
+           user->load == SLOT_NONE && user->ticket <= cells->evictable_ticket;
 }
 
 /* Counts a cell that a search came by; whole rounds tell how full the pool is of unflushed ones. */
@@ -178,7 +177,8 @@ static bool evict_head(struct cell_pools *cells)
         struct head_cell *head = head_get(cells, slot);
 
         count_seen(cells, &cells->heads_round, &cells->heads, head->ticket);
-        if (head->state != CELL_PRESENT || head->ticket > cells->evictable_ticket) {
+        if (head->state == CELL_FREE || head->state == CELL_LOADING ||
+            head->ticket > cells->evictable_ticket) {
             continue;
         }
         if (head->used) {

@@ -27,6 +27,9 @@ enum cell_state {
     CELL_LOADING,
     CELL_ABSENT, /* it is known that there is none */
     CELL_PRESENT,
+    /* Its row can't be believed: it is refused as long as it is in memory, and nothing is built on
+     * it, for that would overwrite what may still be saved. */
+    CELL_DAMAGED,
 };
 
 struct user_cell {

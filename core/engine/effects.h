@@ -63,8 +63,9 @@ struct load {
 
 enum load_status {
     LOAD_FOUND,
-    LOAD_ABSENT, /* no such user, head or checkpoint; no entry at `from` */
-    LOAD_FAILED, /* the disk; already logged */
+    LOAD_ABSENT,  /* no such user, head or checkpoint; no entry at `from` */
+    LOAD_FAILED,  /* not now; asked again, it may succeed */
+    LOAD_DAMAGED, /* what is there can't be: nobody gets it, and nothing is built on it */
 };
 
 struct loaded_device {

@@ -43,6 +43,7 @@ struct engine_config {
     size_t recent_bytes; /* memory for recent entries; a power of two */
     size_t effect_bytes; /* room for the effects of one call; >= 256 KB */
     uint64_t retention_count; /* entries kept a user; 0: all */
+    uint64_t epoch_min;       /* no log's is below it: the store was restored. 0: it never was */
     uint64_t hash_seed;       /* unpredictable to clients, so that none can crowd a hash table */
     uint32_t out_quota; /* stream records outstanding a (source, destination) partition pair */
     uint64_t term;      /* the incarnation */

@@ -519,7 +519,7 @@ void history_on_loaded(struct engine *engine, uint32_t slot, const struct load *
     struct request *request = request_get(engine, slot);
 
     request->load = SLOT_NONE;
-    if (loaded->status == LOAD_FAILED ||
+    if (loaded->status == LOAD_FAILED || loaded->status == LOAD_DAMAGED ||
         (load->kind != LOAD_CHECKPOINT && load->from < user_of(engine, request)->floor)) {
         fail(engine, slot, CODE_UNAVAILABLE); /* or trimmed meanwhile: ask again */
     } else if (load->kind == LOAD_CHECKPOINT) {
@@ -584,10 +584,14 @@ enum engine_result history_on_request(struct engine *engine, uint32_t session_sl
     if (session->request_count >= REQUESTS_OUTSTANDING_MAX) {
         return refuse(engine, session_slot, history, CODE_TOO_MANY_REQUESTS);
     }
-    if (engine_find_head(engine, self, history->conversation, &head, &load) == CELL_LOADING) {
-        if (load == SLOT_NONE || session->load_failed) {
-            return refuse(engine, session_slot, history, CODE_UNAVAILABLE);
-        }
+    const enum cell_state state =
+        engine_find_head(engine, self, history->conversation, &head, &load);
+
+    if (state == CELL_DAMAGED ||
+        (state == CELL_LOADING && (load == SLOT_NONE || session->load_failed))) {
+        return refuse(engine, session_slot, history, CODE_UNAVAILABLE);
+    }
+    if (state == CELL_LOADING) {
         return engine_block(engine, session_slot, load);
     }
     const uint32_t slot = pool_take(&engine->requests);

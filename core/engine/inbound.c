@@ -202,7 +202,7 @@ static void load_ahead(struct engine *engine, struct stream_records records)
         if (user == SLOT_NONE) {
             return;
         }
-        if (state == CELL_PRESENT &&
+        if (state == CELL_PRESENT && /* a damaged one is refused at once */
             engine_find_head(engine, record.to, (struct conversation_id){ record.from.value },
                              &head, &load) == CELL_LOADING &&
             head == SLOT_NONE) {
@@ -272,12 +272,24 @@ static bool take_record(struct engine *engine, struct in_link *link, uint64_t nu
     if (state == CELL_LOADING) {
         return false;
     }
+    if (state == CELL_DAMAGED) {
+        link->refused |= bit; /* BEHIND for ever else, and everybody behind it */
+        return true;
+    }
     if (state == CELL_PRESENT || engine->config.accept_unknown_users) {
-        if (engine_find_head(engine, record->to, (struct conversation_id){ record->from.value },
-                             &head, &load) == CELL_LOADING) {
+        switch (engine_find_head(engine, record->to, (struct conversation_id){ record->from.value },
+                                 &head, &load)) {
+        case CELL_DAMAGED:
+            link->refused |= bit;
+            return true;
+        case CELL_PRESENT:
+            seen = head_get(&engine->cells, head)->origin;
+            break;
+        case CELL_FREE:
+        case CELL_LOADING:
+        case CELL_ABSENT:
             return false;
         }
-        seen = head_get(&engine->cells, head)->origin;
     }
     if (origin_compare(seen, record->origin) >= 0) {
         wait_for_ticket(link, head_get(&engine->cells, head)->ticket);

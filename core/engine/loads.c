@@ -153,7 +153,7 @@ static bool is_stale(const struct engine *engine, const struct load *load,
     (void)lacks_entries;
     return false;
 #else
-    if (loaded->status == LOAD_FAILED) {
+    if (loaded->status == LOAD_FAILED || loaded->status == LOAD_DAMAGED) {
         return false;
     }
     return loaded->snapshot_lsn < load->need_lsn ||
@@ -197,13 +197,13 @@ static bool on_user(struct engine *engine, uint32_t slot, const struct loaded *l
         user_drop(cells, slot);
         return false;
     }
-    if (loaded->status == LOAD_ABSENT) {
-        user->state = CELL_ABSENT;
+    if (loaded->status == LOAD_ABSENT || loaded->status == LOAD_DAMAGED) {
+        user->state = loaded->status == LOAD_ABSENT ? CELL_ABSENT : CELL_DAMAGED;
         return true;
     }
     HF_ASSERT(loaded->floor >= 1 && loaded->floor <= loaded->head + 1);
     user->state = CELL_PRESENT;
-    user->epoch = loaded->epoch;
+    user->epoch = timeline_epoch(engine, loaded->epoch);
     user->head = loaded->head;
     user->not_durable = 0; /* what is in a volume is durable */
     user->floor = loaded->floor;
@@ -222,7 +222,7 @@ static bool on_user(struct engine *engine, uint32_t slot, const struct loaded *l
 
         device->generation = row->generation;
         device->last_counter = row->last_counter;
-        device->cursor_seq = row->cursor.epoch == loaded->epoch ? row->cursor.seq : 0;
+        device->cursor_seq = row->cursor.epoch == user->epoch ? row->cursor.seq : 0;
         outcomes_set_fingerprints(device, row->outcomes, row->outcome_count);
     }
     return true;
@@ -249,7 +249,7 @@ static bool on_outcomes(struct engine *engine, uint32_t slot, const struct loade
             return false;
         }
     }
-    return loaded->status != LOAD_FAILED;
+    return loaded->status == LOAD_FOUND || loaded->status == LOAD_ABSENT;
 }
 
 static bool on_head(struct engine *engine, uint32_t slot, const struct loaded *loaded)
@@ -262,7 +262,7 @@ static bool on_head(struct engine *engine, uint32_t slot, const struct loaded *l
         head_drop(&engine->cells, slot);
         return false;
     }
-    head->state = CELL_PRESENT;
+    head->state = loaded->status == LOAD_DAMAGED ? CELL_DAMAGED : CELL_PRESENT;
     if (loaded->status == LOAD_FOUND) {
         head->last = loaded->conversation_head.last;
         head->n = loaded->conversation_head.n;

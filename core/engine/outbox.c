@@ -145,6 +145,74 @@ void outbox_on_durable(struct engine *engine, uint32_t slot)
     ready_mark(&engine->outbox.ready_links, slot, OUT_READY_SEND);
 }
 
+static void append_end(struct engine *engine, const struct out *out)
+{
+    const struct record record = { .type = RECORD_OUT_END,
+                                   .partition = partition_of(out->user),
+                                   .out_end = { .user = { out->user }, .id = { out->id } } };
+    size_t bytes;
+
+    (void)engine_append(engine, &record, &bytes);
+}
+
+/* The record's end and the sender's REFUSED entry, in one append. False: not yet. */
+static bool refuse_out(struct engine *engine, uint32_t slot, uint16_t code)
+{
+    const struct out *out = outbox_out(&engine->outbox, slot);
+    const uint64_t ticket = engine_next_ticket(engine);
+    uint32_t user, load;
+    const enum cell_state state =
+        engine_find_user(engine, (struct user_id){ out->user }, &user, &load);
+
+    if (state == CELL_LOADING || !engine_may_append(engine, (size_t)3 * RECORD_REST_BYTES) ||
+        pendings_room(&engine->pendings) == 0) {
+        return false;
+    }
+    engine_append_begin(engine);
+    append_end(engine, out);
+    if (state == CELL_PRESENT) {
+        struct record record = {
+            .entry = { .id = { out->id },
+                       .conversation = { out->to },
+                       .sender = { out->user },
+                       .form = LOG_ENTRY_REFUSED,
+                       .code = code_class(code) == CODE_CLASS_REFUSED ? code : CODE_UNKNOWN,
+                       .ref_seq = out->seq }
+        };
+
+        record.entry.origin = (struct origin){ user_get(&engine->cells, user)->epoch,
+                                               user_get(&engine->cells, user)->head + 1 };
+        (void)timeline_append(engine, user, &record);
+
+        struct pending *item = pendings_add(&engine->pendings, PENDING_ADVANCE, ticket);
+
+        item->user_a = user;
+        item->seq_a = record.entry.seq;
+    } else {
+        emit_note(&engine->emit, NOTE_ENTRY_MISSING, (struct user_id){ out->user },
+                  (struct device_id){ 0 });
+    }
+    outbox_drop(engine, slot, ticket);
+    engine_append_end(engine);
+    return true;
+}
+
+/* The first unsent record's entry can never be sent: it is refused, or all behind it would wait. */
+static bool refuse_unsent(struct engine *engine, uint32_t slot)
+{
+    const struct out_link *link = outbox_link(&engine->outbox, slot);
+    const uint32_t first = link->unsent.first;
+    const bool last = link->count == 1; /* its end takes the link with it */
+
+    if (!refuse_out(engine, first, CODE_UNKNOWN)) {
+        return false;
+    }
+    if (!last) {
+        ready_mark(&engine->outbox.ready_links, slot, OUT_READY_SEND);
+    }
+    return true;
+}
+
 void outbox_on_loaded(struct engine *engine, uint32_t slot, const struct load *load,
                       const struct loaded *loaded)
 {
@@ -170,7 +238,10 @@ void outbox_on_loaded(struct engine *engine, uint32_t slot, const struct load *l
         send_frame(engine, slot, &record);
         return;
     }
-    if (loaded->status != LOAD_FAILED) {
+    if (loaded->status == LOAD_DAMAGED && refuse_unsent(engine, slot)) {
+        return;
+    }
+    if (loaded->status == LOAD_FOUND || loaded->status == LOAD_ABSENT) {
         emit_note(&engine->emit, NOTE_ENTRY_MISSING, load->user, (struct device_id){ 0 });
     }
     link->must_wait = true;
@@ -221,16 +292,6 @@ void outbox_on_link_end(struct engine *engine, const struct stream_header *heade
     }
 }
 
-static void append_end(struct engine *engine, const struct out *out)
-{
-    const struct record record = { .type = RECORD_OUT_END,
-                                   .partition = partition_of(out->user),
-                                   .out_end = { .user = { out->user }, .id = { out->id } } };
-    size_t bytes;
-
-    (void)engine_append(engine, &record, &bytes);
-}
-
 /* The receiver's side has it: one append for a run of these. */
 static void end_run(struct engine *engine, uint32_t link_slot, uint64_t up_to)
 {
@@ -258,48 +319,6 @@ static void end_run(struct engine *engine, uint32_t link_slot, uint64_t up_to)
     if (begun) {
         engine_append_end(engine);
     }
-}
-
-/* The record's end and the sender's REFUSED entry, in one append. False: not yet. */
-static bool refuse_out(struct engine *engine, uint32_t slot, uint16_t code)
-{
-    const struct out *out = outbox_out(&engine->outbox, slot);
-    const uint64_t ticket = engine_next_ticket(engine);
-    uint32_t user, load;
-    const enum cell_state state =
-        engine_find_user(engine, (struct user_id){ out->user }, &user, &load);
-
-    if (state == CELL_LOADING || !engine_may_append(engine, (size_t)3 * RECORD_REST_BYTES) ||
-        pendings_room(&engine->pendings) == 0) {
-        return false;
-    }
-    engine_append_begin(engine);
-    append_end(engine, out);
-    if (state == CELL_PRESENT) {
-        struct record record = {
-            .entry = { .id = { out->id },
-                       .conversation = { out->to },
-                       .sender = { out->user },
-                       .form = LOG_ENTRY_REFUSED,
-                       .code = code_class(code) == CODE_CLASS_REFUSED ? code : CODE_UNKNOWN,
-                       .ref_seq = out->seq }
-        };
-
-        record.entry.origin = (struct origin){ user_get(&engine->cells, user)->epoch,
-                                               user_get(&engine->cells, user)->head + 1 };
-        (void)timeline_append(engine, user, &record);
-
-        struct pending *item = pendings_add(&engine->pendings, PENDING_ADVANCE, ticket);
-
-        item->user_a = user;
-        item->seq_a = record.entry.seq;
-    } else {
-        emit_note(&engine->emit, NOTE_ENTRY_MISSING, (struct user_id){ out->user },
-                  (struct device_id){ 0 });
-    }
-    outbox_drop(engine, slot, ticket);
-    engine_append_end(engine);
-    return true;
 }
 
 /* After outcomes: the window is open, and what waited for an end may wait for its append. */

@@ -267,7 +267,8 @@ static enum engine_result wait_for(struct engine *engine, uint32_t slot, uint64_
 
 /*
  * The peer's cells for the short cut. True: *result says how it went, else the delivery is whole:
- * with a peer, or without one when there is no such user (whose home, here, will say so).
+ * with a peer, or without one when there is no such user, or its row is damaged (its home, here,
+ * will refuse).
  */
 static bool find_peer(struct engine *engine, uint32_t slot, uint64_t counter,
                       struct delivery *delivery, enum engine_result *result)
@@ -297,16 +298,24 @@ static bool find_peer(struct engine *engine, uint32_t slot, uint64_t counter,
         *result = wait_for(engine, slot, counter, load);
         return true;
     }
-    if (state == CELL_ABSENT) {
+    if (state != CELL_PRESENT) {
         delivery->peer = SLOT_NONE;
         return false;
     }
-    if (engine_find_head(engine, delivery->to, back, &delivery->peer_head, &load) == CELL_LOADING) {
-        *result = wait_for(engine, slot, counter, load);
-        return true;
+    switch (engine_find_head(engine, delivery->to, back, &delivery->peer_head, &load)) {
+    case CELL_PRESENT:
+        head->mirror = delivery->peer_head;
+        return false;
+    case CELL_DAMAGED:
+        delivery->peer = SLOT_NONE;
+        return false;
+    case CELL_FREE:
+    case CELL_LOADING:
+    case CELL_ABSENT:
+        break;
     }
-    head->mirror = delivery->peer_head;
-    return false;
+    *result = wait_for(engine, slot, counter, load);
+    return true;
 }
 
 static enum engine_result deliver(struct engine *engine, uint32_t slot,
@@ -319,7 +328,15 @@ static enum engine_result deliver(struct engine *engine, uint32_t slot,
     enum engine_result result;
     uint32_t load;
 
-    if (engine_find_head(engine, self, send->conversation, &delivery.head, &load) == CELL_LOADING) {
+    switch (engine_find_head(engine, self, send->conversation, &delivery.head, &load)) {
+    case CELL_PRESENT:
+        break;
+    case CELL_DAMAGED:
+        /* For good, so that what stands behind it isn't kept waiting. */
+        return reject(engine, slot, send, CODE_BAD_CONVERSATION);
+    case CELL_FREE:
+    case CELL_LOADING:
+    case CELL_ABSENT:
         return wait_for(engine, slot, send->counter, load);
     }
     if (send->conversation.value != self.value) {

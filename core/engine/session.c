@@ -369,6 +369,9 @@ enum engine_result session_on_hello(struct engine *engine, struct conn_ref conn,
         }
         return engine_block(engine, slot, load);
     }
+    if (state == CELL_DAMAGED) {
+        return refuse_hello(engine, slot, conn, CODE_INTERNAL);
+    }
     uint32_t device = device_find(&engine->cells, user_get(&engine->cells, user), hello->device);
 
     if (claims->has_generation &&

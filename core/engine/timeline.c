@@ -61,13 +61,20 @@ uint64_t timeline_append(struct engine *engine, uint32_t slot, struct record *re
     return user->recent_at;
 }
 
+uint64_t timeline_epoch(const struct engine *engine, uint64_t epoch)
+{
+    const uint64_t min = engine->config.epoch_min > 0 ? engine->config.epoch_min : 1;
+
+    return epoch > min ? epoch : min;
+}
+
 void timeline_make_user(struct engine *engine, uint32_t slot)
 {
     struct user_cell *user = user_get(&engine->cells, slot);
 
     HF_ASSERT(user->state == CELL_ABSENT);
     user->state = CELL_PRESENT;
-    user->epoch = engine->now_unix_ms / 1000 > 0 ? engine->now_unix_ms / 1000 : 1;
+    user->epoch = timeline_epoch(engine, engine->now_unix_ms / 1000);
     user->head = 0;
     user->not_durable = 0;
     user->floor = 1;
@@ -372,6 +379,10 @@ void timeline_on_loaded(struct engine *engine, uint32_t slot, const struct load 
     }
     if (loaded->status == LOAD_FAILED) {
         session_fail_now(engine, slot, CODE_BUSY, 1000);
+        return;
+    }
+    if (loaded->status == LOAD_DAMAGED) {
+        session_fail_now(engine, slot, CODE_INTERNAL, 0);
         return;
     }
     if (loaded->status == LOAD_ABSENT || !push_loaded(engine, session, user, loaded)) {

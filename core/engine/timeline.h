@@ -22,6 +22,9 @@ uint64_t timeline_append(struct engine *engine, uint32_t user, struct record *re
 /* Bytes to be had for it beside the body. */
 #define TIMELINE_APPEND_BYTES ((size_t)2 * RECORD_REST_BYTES)
 
+/* A log's epoch: what the volume or the clock says, but never below the last restore's. */
+uint64_t timeline_epoch(const struct engine *engine, uint64_t epoch);
+
 /* An absent user becomes a present one, with an empty log; its record goes into the append that
  * follows. */
 void timeline_make_user(struct engine *engine, uint32_t user);

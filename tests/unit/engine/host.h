@@ -73,6 +73,9 @@ struct host {
     bool parity;      /* of the partitions at home here; meaningless with one host */
     bool keep_unsent; /* frames stay unsent until host_sent() */
     bool fail_loads;
+    uint64_t damaged_user; /* this user's rows of that kind are damaged; 0: nobody's */
+    enum load_kind damaged_kind;
+    uint64_t damaged_from;  /* only loads from there; 0: all */
     uint64_t stale_answers; /* so many answers come from a snapshot of `stale_at` */
     uint64_t stale_at;
 };

@@ -193,6 +193,10 @@ static void answer_load(struct host *host, const struct load *load)
     if (host->fail_loads) {
         loaded.status = LOAD_FAILED;
     }
+    if (host->damaged_user == load->user.value && host->damaged_kind == load->kind &&
+        (host->damaged_from == 0 || host->damaged_from == load->from)) {
+        loaded.status = LOAD_DAMAGED;
+    }
     engine_on_loaded(host->engine, &loaded);
     free(devices);
     host_take_effects(host);
