@@ -14,6 +14,7 @@
 static const char usage_text[] =
     "usage: holdfastd [--config FILE] [--KEY VALUE]...\n"
     "       holdfastd --check [--config FILE] [--KEY VALUE]...\n"
+    "       holdfastd --restored [--config FILE] [--KEY VALUE]...\n"
     "       holdfastd --help | --version | --config-table\n"
     "\n"
     "Holdfast's server: holds the connections of chat clients, passes their messages, and\n"
@@ -21,6 +22,8 @@ static const char usage_text[] =
     "\n"
     "  --config FILE    lines of key = value; HOLDFAST_CONFIG names one too\n"
     "  --check          says whether the server would start, and starts nothing\n"
+    "  --restored       once, after a backup was put in the place of data_dir, before the next\n"
+    "                   start: gives all logs a new epoch, and serves nobody\n"
     "  --help           this\n"
     "  --version        versions of the server and its libraries\n"
     "  --config-table   the keys below as a Markdown table\n"
@@ -39,6 +42,7 @@ static const char exit_text[] =
 enum action {
     SERVE,
     CHECK,
+    RESTORED,
     HELP,
     VERSION,
     CONFIG_TABLE,
@@ -62,11 +66,8 @@ static bool take_own(struct arguments *arguments, char *const *argv, int argc, i
         const char *name;
         enum action action;
     } actions[] = {
-        { "--check", CHECK },
-        { "--help", HELP },
-        { "-h", HELP },
-        { "--version", VERSION },
-        { "--config-table", CONFIG_TABLE },
+        { "--check", CHECK }, { "--restored", RESTORED }, { "--help", HELP },
+        { "-h", HELP },       { "--version", VERSION },   { "--config-table", CONFIG_TABLE },
     };
     const char *argument = argv[*used];
 
@@ -162,6 +163,8 @@ int main(int argc, char **argv)
         return EX_OK;
     case CHECK:
         return check(&config);
+    case RESTORED:
+        return node_restore(&config);
     case SERVE:
         return node_run(&config);
     }

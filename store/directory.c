@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "core/base/check.h"
+#include "store/mark.h"
+#include "store/recover.h"
 
 #define VOLUME_COUNT_DEFAULT 16
 #define NAME_BYTES_MAX       64
@@ -29,6 +31,7 @@ struct directory {
     char path[PATH_MAX];
     int fd;
     int lock_fd;
+    int direct; /* O_DIRECT, or 0 */
     struct manifest manifest;
     int *segment_fds; /* core by core, as the manifest counts them */
     size_t segment_fd_count;
@@ -90,9 +93,9 @@ static bool lock(struct directory *directory, struct hf_error *error)
         return errno == EAGAIN || errno == EACCES ? in_use(directory, error)
                                                   : failed(error, errno, "lock");
     }
-    length = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    if (ftruncate(directory->lock_fd, 0) != 0 ||
-        pwrite(directory->lock_fd, pid, (size_t)length, 0) != length) {
+    /* In place, and always as long: cut first, it might find the disk full. */
+    length = snprintf(pid, sizeof pid, "%-20ld\n", (long)getpid());
+    if (pwrite(directory->lock_fd, pid, (size_t)length, 0) != length) {
         return failed(error, errno, "lock");
     }
     return true;
@@ -259,6 +262,7 @@ struct directory *directory_open(const char *path, const struct directory_option
     }
     directory->fd = -1;
     directory->lock_fd = -1;
+    directory->direct = options->buffered ? 0 : O_DIRECT;
     if (strlen(path) >= sizeof directory->path) {
         hf_error_set(error, EX_CONFIG, 0, "the path is too long");
     } else {
@@ -323,15 +327,31 @@ static void folder_name(uint32_t journal_set, char name[NAME_BYTES_MAX])
     snprintf(name, NAME_BYTES_MAX, "journal-%" PRIu32, journal_set);
 }
 
-static void segment_name(uint32_t journal_set, uint16_t core, uint32_t segment,
-                         char name[NAME_BYTES_MAX])
+/* Behind a core's segments come its marks. */
+static uint32_t file_count(const struct manifest *manifest)
 {
-    snprintf(name, NAME_BYTES_MAX, "journal-%" PRIu32 "/%02u-%03" PRIu32, journal_set, core,
-             segment);
+    return manifest->segment_count + 1;
 }
 
-static bool open_segment(struct directory *directory, const char *name, int flags, int *fd,
-                         struct hf_error *error)
+static uint32_t file_bytes(const struct manifest *manifest, uint32_t segment)
+{
+    return segment == manifest->segment_count ? MARK_FILE_BYTES : manifest->segment_bytes;
+}
+
+static void segment_name(const struct manifest *manifest, uint16_t core, uint32_t segment,
+                         char name[NAME_BYTES_MAX])
+{
+    if (segment == manifest->segment_count) {
+        snprintf(name, NAME_BYTES_MAX, "journal-%" PRIu32 "/%02u-mark", manifest->journal_set,
+                 core);
+    } else {
+        snprintf(name, NAME_BYTES_MAX, "journal-%" PRIu32 "/%02u-%03" PRIu32, manifest->journal_set,
+                 core, segment);
+    }
+}
+
+static bool open_segment(struct directory *directory, const char *name, int flags,
+                         uint32_t byte_count, int *fd, struct hf_error *error)
 {
     struct stat status;
 
@@ -346,9 +366,9 @@ static bool open_segment(struct directory *directory, const char *name, int flag
         }
         return failed(error, errno, name);
     }
-    if (!S_ISREG(status.st_mode) || (uint64_t)status.st_size != directory->manifest.segment_bytes) {
+    if (!S_ISREG(status.st_mode) || (uint64_t)status.st_size != byte_count) {
         hf_error_set(error, EX_DATAERR, 0, "%s is %lld bytes long, and should be %u", name,
-                     (long long)status.st_size, directory->manifest.segment_bytes);
+                     (long long)status.st_size, byte_count);
         return false;
     }
     return true;
@@ -357,7 +377,7 @@ static bool open_segment(struct directory *directory, const char *name, int flag
 static bool open_all_segments(struct directory *directory, int flags, struct hf_error *error)
 {
     const struct manifest *manifest = &directory->manifest;
-    const size_t count = (size_t)manifest->core_count * manifest->segment_count;
+    const size_t count = (size_t)manifest->core_count * file_count(manifest);
 
     close_segments(directory);
     directory->segment_fds = malloc((count + 1) * sizeof directory->segment_fds[0]);
@@ -372,9 +392,11 @@ static bool open_all_segments(struct directory *directory, int flags, struct hf_
     for (size_t i = 0; i < count; i++) {
         char name[NAME_BYTES_MAX];
 
-        segment_name(manifest->journal_set, (uint16_t)(i / manifest->segment_count),
-                     (uint32_t)(i % manifest->segment_count), name);
-        if (!open_segment(directory, name, flags, &directory->segment_fds[i], error)) {
+        const uint32_t segment = (uint32_t)(i % file_count(manifest));
+
+        segment_name(manifest, (uint16_t)(i / file_count(manifest)), segment, name);
+        if (!open_segment(directory, name, flags | directory->direct, file_bytes(manifest, segment),
+                          &directory->segment_fds[i], error)) {
             return false;
         }
     }
@@ -383,7 +405,7 @@ static bool open_all_segments(struct directory *directory, int flags, struct hf_
 
 bool directory_open_segments(struct directory *directory, struct hf_error *error)
 {
-    if (!open_all_segments(directory, O_RDONLY | O_DIRECT, error)) {
+    if (!open_all_segments(directory, O_RDONLY, error)) {
         hf_error_prepend(error, "data directory %s", directory->path);
         return false;
     }
@@ -392,8 +414,10 @@ bool directory_open_segments(struct directory *directory, struct hf_error *error
 
 int directory_segment_fd(const struct directory *directory, uint16_t core, uint32_t segment)
 {
-    HF_ASSERT(core < directory->manifest.core_count && segment < directory->manifest.segment_count);
-    return directory->segment_fds[(size_t)core * directory->manifest.segment_count + segment];
+    const uint32_t files = file_count(&directory->manifest);
+
+    HF_ASSERT(core < directory->manifest.core_count && segment < files);
+    return directory->segment_fds[(size_t)core * files + segment];
 }
 
 static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8_t *to,
@@ -516,7 +540,8 @@ static bool make_segments(struct directory *directory, const struct manifest *ma
                           struct hf_error *error)
 {
     const uint64_t needed =
-        (uint64_t)manifest->core_count * manifest->segment_count * manifest->segment_bytes;
+        (uint64_t)manifest->core_count *
+        ((uint64_t)manifest->segment_count * manifest->segment_bytes + MARK_FILE_BYTES);
     uint64_t free_bytes;
     char name[NAME_BYTES_MAX];
 
@@ -534,9 +559,9 @@ static bool make_segments(struct directory *directory, const struct manifest *ma
         return failed(error, errno, name);
     }
     for (uint16_t core = 0; core < manifest->core_count; core++) {
-        for (uint32_t segment = 0; segment < manifest->segment_count; segment++) {
-            segment_name(manifest->journal_set, core, segment, name);
-            if (!make_segment(directory, name, manifest->segment_bytes)) {
+        for (uint32_t segment = 0; segment < file_count(manifest); segment++) {
+            segment_name(manifest, core, segment, name);
+            if (!make_segment(directory, name, file_bytes(manifest, segment))) {
                 return failed(error, errno, name);
             }
         }
@@ -566,6 +591,43 @@ static bool replace_segments(struct directory *directory, struct manifest *next,
     return remove_other_folders(directory, error) && make_segments(directory, next, error);
 }
 
+static bool write_start_mark(struct directory *directory, const char *name, const uint8_t *block,
+                             uint64_t incarnation)
+{
+    const off_t at = (off_t)mark_start_block(incarnation) * JOURNAL_BLOCK_BYTES;
+    const int fd = openat(directory->fd, name, O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && pwrite(fd, block, JOURNAL_BLOCK_BYTES, at) == JOURNAL_BLOCK_BYTES &&
+              fsync(fd) == 0;
+    const int errno_value = errno;
+
+    if (fd >= 0 && close(fd) != 0) {
+        ok = false;
+    }
+    errno = errno_value;
+    return ok;
+}
+
+/* What the run's own marks go on from; those of the run before stay, until the manifest changes. */
+static bool write_start_marks(struct directory *directory, const struct manifest *next,
+                              struct hf_error *error)
+{
+    const struct mark mark = { next->start_lsn, next->start_lsn, 0 };
+    uint8_t block[JOURNAL_BLOCK_BYTES];
+    char name[NAME_BYTES_MAX];
+
+    for (uint16_t core = 0; core < next->core_count; core++) {
+        const struct journal_identity identity = { recover_block_id(next->directory_id),
+                                                   next->incarnation, core };
+
+        mark_seal(block, &identity, &mark);
+        segment_name(next, core, next->segment_count, name);
+        if (!write_start_mark(directory, name, block, next->incarnation)) {
+            return failed(error, errno, name);
+        }
+    }
+    return true;
+}
+
 bool directory_begin_run(struct directory *directory, const struct directory_run *run,
                          struct hf_error *error)
 {
@@ -575,7 +637,9 @@ bool directory_begin_run(struct directory *directory, const struct directory_run
 
     HF_ASSERT(run->core_count > 0 && run->core_count <= MANIFEST_CORES_MAX);
     HF_ASSERT(run->start_lsn > last->start_lsn && run->start_lsn % JOURNAL_BLOCK_BYTES == 0);
+    HF_ASSERT(run->epoch >= last->epoch);
     next.incarnation = last->incarnation + 1;
+    next.epoch = run->epoch;
     next.start_lsn = run->start_lsn;
     next.core_count = run->core_count;
     next.segment_bytes = run->segment_bytes;
@@ -584,6 +648,7 @@ bool directory_begin_run(struct directory *directory, const struct directory_run
     for (uint16_t v = 0; v < last->volume_count; v++) {
         HF_ASSERT(run->core_of_volume[v] < run->core_count);
         next.core_of_volume[v] = run->core_of_volume[v];
+        next.applied[v] = run->applied[v];
     }
     /* Old segments serve again as they are: what they hold is of an older incarnation. */
     ok = true;
@@ -591,8 +656,8 @@ bool directory_begin_run(struct directory *directory, const struct directory_run
         last->segment_bytes != next.segment_bytes || last->segment_count != next.segment_count) {
         ok = replace_segments(directory, &next, error);
     }
-    ok = ok && write_manifest(directory, &next, error) &&
-         open_all_segments(directory, O_RDWR | O_DIRECT, error) &&
+    ok = ok && write_start_marks(directory, &next, error) &&
+         write_manifest(directory, &next, error) && open_all_segments(directory, O_RDWR, error) &&
          remove_other_folders(directory, error);
     if (!ok) {
         hf_error_prepend(error, "data directory %s", directory->path);
@@ -604,7 +669,7 @@ bool directory_free_bytes(const struct directory *directory, uint64_t *free_byte
 {
     struct statvfs space;
 
-    if (fstatvfs(directory->fd, &space) != 0) {
+    if (fstatvfs(directory->fd, &space) != 0 || space.f_blocks == 0) {
         return false;
     }
     *free_bytes = (uint64_t)space.f_bavail * space.f_frsize;

@@ -5,6 +5,7 @@
  *   manifest             manifest.h
  *   volume-000.mdb ...   one LMDB file a volume (and LMDB's own -lock beside it)
  *   journal-1/00-000 ... segments: core, number; all of one size, written with zeros when made
+ *   journal-1/00-mark    how far that core's journal has come: mark.h
  *
  * Start:  directory_open(), the volumes (volume_open(), with `create` as directory_is_new() says;
  *         recover_prepare_volume()), directory_open_segments(), recovery from directory_source()
@@ -32,6 +33,7 @@ struct directory_options {
     uint16_t
         volume_count; /* of a new directory; an old one's must be the same. 0: any, 16 if new */
     uint8_t new_id[SCHEMA_DIRECTORY_ID_BYTES]; /* random, for a new one */
+    bool buffered;                             /* as on a file system without O_DIRECT */
 };
 
 struct directory;
@@ -59,9 +61,11 @@ struct journal_source directory_source(struct directory *directory, uint16_t cor
 struct directory_run {
     uint16_t core_count;
     const uint16_t *core_of_volume;
+    const uint64_t *applied; /* of each volume now: it can't be less at the next start */
     uint32_t segment_bytes;
     uint32_t segment_count; /* of each core */
     uint64_t start_lsn;     /* recover_next_lsn() */
+    uint64_t epoch;         /* that no log may be below; never falls */
 };
 
 /*
@@ -72,7 +76,7 @@ bool directory_begin_run(struct directory *directory, const struct directory_run
                          struct hf_error *error);
 
 /* The descriptor of a segment, open for reading and writing, with O_DIRECT where there is such a
- * thing. */
+ * thing. Number segment_count: that of the marks. */
 int directory_segment_fd(const struct directory *directory, uint16_t core, uint32_t segment);
 
 /* Bytes that this process may still write to the file system. False: it can't be told. */

@@ -8,6 +8,7 @@
 #include "core/base/check.h"
 #include "core/base/crc32c.h"
 #include "store/journal_block.h"
+#include "store/mark.h"
 
 #define RING_BYTES_MIN    (64 * 1024)
 #define SEGMENT_BYTES_MIN (16 * 1024)
@@ -46,7 +47,14 @@ struct journal {
 
     struct batch flight;
     uint64_t flight_done_bytes;   /* durable already */
-    uint64_t flight_issued_bytes; /* being written; 0: nothing is */
+    uint64_t flight_issued_bytes; /* being written; 0: nothing of it is */
+
+    uint8_t *mark_block; /* NULL: no marks */
+    struct mark marked;  /* the newest that is durable */
+    struct mark marking; /* in flight, if mark_issued */
+    uint32_t mark_turn;  /* which block the next one goes to */
+    bool mark_wanted;
+    bool mark_issued;
 
     uint64_t durable_lsn;
     uint64_t durable_ticket;
@@ -61,7 +69,8 @@ static bool config_in_range(const struct journal_config *config)
            config->ring_bytes >= RING_BYTES_MIN &&
            (config->ring_bytes & (config->ring_bytes - 1)) == 0 &&
            config->segment_bytes % JOURNAL_BLOCK_BYTES == 0 &&
-           config->segment_bytes >= SEGMENT_BYTES_MIN && config->segment_count >= SEGMENT_COUNT_MIN;
+           config->segment_bytes >= SEGMENT_BYTES_MIN &&
+           config->segment_count >= SEGMENT_COUNT_MIN && config->segment_count <= UINT16_MAX;
 }
 
 struct journal *journal_open(const struct journal_config *config, struct hf_error *error)
@@ -78,8 +87,11 @@ struct journal *journal_open(const struct journal_config *config, struct hf_erro
     if (journal != NULL) {
         journal->segments = calloc(config->segment_count, sizeof *journal->segments);
         journal->ring = aligned_alloc(JOURNAL_BLOCK_BYTES, config->ring_bytes);
+        journal->mark_block =
+            config->marks ? aligned_alloc(JOURNAL_BLOCK_BYTES, JOURNAL_BLOCK_BYTES) : NULL;
     }
-    if (journal == NULL || journal->segments == NULL || journal->ring == NULL) {
+    if (journal == NULL || journal->segments == NULL || journal->ring == NULL ||
+        (config->marks && journal->mark_block == NULL)) {
         hf_error_set(error, EX_OSERR, 0, "journal: no memory for %u bytes", config->ring_bytes);
         journal_close(journal);
         return NULL;
@@ -91,6 +103,8 @@ struct journal *journal_open(const struct journal_config *config, struct hf_erro
     journal->flight.lsn = config->start_lsn;
     journal->durable_lsn = config->start_lsn;
     journal->flushed_lsn = config->start_lsn;
+    /* As the start has written it. */
+    journal->marked = (struct mark){ config->start_lsn, config->start_lsn, 0 };
     return journal;
 }
 
@@ -101,6 +115,7 @@ void journal_close(struct journal *journal)
     }
     free(journal->segments);
     free(journal->ring);
+    free(journal->mark_block);
     free(journal);
 }
 
@@ -244,6 +259,7 @@ static void seal_batch(struct journal *journal)
             .batch_lsn = batch->lsn,
             .batch_blocks = batch->blocks,
             .batch_crc = batch->crc,
+            .segment = (uint16_t)journal->open_segment,
             .payload_bytes =
                 (uint16_t)(last ? journal->gathering_fill : (uint32_t)JOURNAL_PAYLOAD_BYTES),
         };
@@ -255,24 +271,63 @@ static void seal_batch(struct journal *journal)
     }
 }
 
-bool journal_next_write(struct journal *journal, struct journal_write *write)
+static void issue_mark(struct journal *journal, struct journal_write *write)
 {
-    if (journal->flight_issued_bytes > 0) {
+    const uint32_t open = journal->open_segment;
+
+    HF_ASSERT(open != SEGMENT_NONE); /* something is, or is about to be, in it */
+    journal->marking =
+        (struct mark){ journal->durable_lsn, journal->segments[open].first_lsn, open };
+    mark_seal(journal->mark_block, &journal->config.identity, &journal->marking);
+    journal->mark_wanted = false;
+    journal->mark_issued = true;
+    *write = (struct journal_write){
+        .segment = journal->config.segment_count,
+        .offset = (uint64_t)(journal->mark_turn % 2) * JOURNAL_BLOCK_BYTES,
+        .bytes = journal->mark_block,
+        .byte_count = JOURNAL_BLOCK_BYTES,
+    };
+}
+
+/* Whether a mark must come before the rest of what is in flight, or before the next batch. */
+static bool mark_is_due(const struct journal *journal)
+{
+    if (journal->mark_block == NULL) {
         return false;
     }
     if (journal->flight.blocks == 0) {
+        return journal->mark_wanted;
+    }
+    return journal->segments[journal->open_segment].first_lsn > journal->marked.newest_lsn;
+}
+
+static void take_batch(struct journal *journal)
+{
+    assign_segment(journal, &journal->gathering);
+    seal_batch(journal);
+    journal->flight = journal->gathering;
+    journal->flight_done_bytes = 0;
+    journal->gathering = (struct batch){
+        .lsn = journal->flight.lsn + batch_bytes(&journal->flight),
+        .ticket = journal->flight.ticket,
+    };
+    journal->gathering_fill = 0;
+}
+
+bool journal_next_write(struct journal *journal, struct journal_write *write)
+{
+    if (journal->flight_issued_bytes > 0 || journal->mark_issued) {
+        return false;
+    }
+    if (journal->flight.blocks == 0 && !mark_is_due(journal)) {
         if (journal->gathering.blocks == 0) {
             return false;
         }
-        seal_batch(journal);
-        assign_segment(journal, &journal->gathering);
-        journal->flight = journal->gathering;
-        journal->flight_done_bytes = 0;
-        journal->gathering = (struct batch){
-            .lsn = journal->flight.lsn + batch_bytes(&journal->flight),
-            .ticket = journal->flight.ticket,
-        };
-        journal->gathering_fill = 0;
+        take_batch(journal);
+    }
+    if (mark_is_due(journal)) {
+        issue_mark(journal, write);
+        return true;
     }
 
     const uint64_t lsn = journal->flight.lsn + journal->flight_done_bytes;
@@ -295,6 +350,17 @@ bool journal_next_write(struct journal *journal, struct journal_write *write)
 
 void journal_on_written(struct journal *journal, size_t byte_count)
 {
+    if (journal->mark_issued) {
+        HF_ASSERT(byte_count <= JOURNAL_BLOCK_BYTES);
+        journal->mark_issued = false;
+        if (byte_count < JOURNAL_BLOCK_BYTES) {
+            journal->mark_wanted = true; /* again, whole */
+        } else {
+            journal->marked = journal->marking;
+            journal->mark_turn++;
+        }
+        return;
+    }
     HF_ASSERT(journal->flight_issued_bytes > 0);
     HF_ASSERT(byte_count <= journal->flight_issued_bytes);
 
@@ -325,7 +391,19 @@ uint64_t journal_end_lsn(const struct journal *journal)
 
 bool journal_idle(const struct journal *journal)
 {
-    return journal->gathering.blocks == 0 && journal->flight.blocks == 0;
+    return journal->gathering.blocks == 0 && journal->flight.blocks == 0 && !journal->mark_issued;
+}
+
+bool journal_is_marked(const struct journal *journal)
+{
+    return journal->mark_block == NULL ||
+           (journal->marked.durable_lsn == journal->durable_lsn && !journal->mark_issued);
+}
+
+void journal_want_mark(struct journal *journal)
+{
+    journal->mark_wanted =
+        journal->mark_block != NULL && journal->marked.durable_lsn != journal->durable_lsn;
 }
 
 bool journal_flush_begin(struct journal *journal, struct journal_flush *flush)

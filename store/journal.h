@@ -6,7 +6,8 @@
  *            JOURNAL_BLOCK_BYTES. LSNs rise for ever within a data directory.
  *   pos      the byte position of a record: its block's LSN + the offset of its first byte in it.
  *   block    {magic, crc32c, directory id, incarnation, own LSN, first LSN and block count of its
- *            batch, core, payload length, CRC32C over the batch's payload, zero}, then payload.
+ *            batch, CRC32C over the batch's payload, core, payload length, segment, zero}, then
+ *            payload.
  *            Records run on from one block's payload to that of the next.
  *   batch    what one write makes durable: all or nothing. It starts on a new block and never
  *            crosses a segment. One write is in flight while the next batch gathers.
@@ -50,6 +51,7 @@ struct journal_config {
     uint32_t segment_bytes; /* of every segment; a multiple of the block. No ticket can be larger */
     uint32_t segment_count; /* at least 3 */
     uint32_t ring_bytes;    /* a power of two, 64 KB or more; half of it is the largest batch */
+    bool marks;             /* segment number segment_count is there, and takes marks (mark.h) */
 };
 
 struct journal;
@@ -78,7 +80,7 @@ uint64_t journal_pos_after(uint64_t pos, size_t byte_count);
 
 /* One write: aligned to the block in all three, for O_DIRECT. Durable on completion (RWF_DSYNC). */
 struct journal_write {
-    uint32_t segment; /* the number of the segment's file */
+    uint32_t segment; /* the number of the segment's file; segment_count: that of the marks */
     uint64_t offset;  /* in it */
     const uint8_t *bytes;
     size_t byte_count;
@@ -86,7 +88,8 @@ struct journal_write {
 
 /*
  * What to write next, if there is anything and nothing is in flight. It is in flight until
- * journal_on_written(). (Where the batch crosses the end of the ring, it comes as two writes.)
+ * journal_on_written(). (Where the batch crosses the end of the ring, it comes as two writes; before
+ * the first of a segment comes the mark that names it.)
  */
 bool journal_next_write(struct journal *journal, struct journal_write *write);
 
@@ -101,6 +104,11 @@ uint64_t journal_durable_lsn(const struct journal *journal);
 /* The end of what is appended: where the batch after the one that gathers will begin. */
 uint64_t journal_end_lsn(const struct journal *journal);
 bool journal_idle(const struct journal *journal); /* nothing gathers, nothing is in flight */
+
+/* The next write is a mark of what is durable by then, unless there is nothing new to say. */
+void journal_want_mark(struct journal *journal);
+/* All that is durable is marked, or there are no marks. */
+bool journal_is_marked(const struct journal *journal);
 
 /* ---- Flushing ---- */
 
@@ -175,6 +183,7 @@ struct journal_block {
     uint64_t batch_lsn;
     uint32_t batch_blocks;
     uint32_t batch_crc; /* of the payload of all blocks of the batch, in order */
+    uint16_t segment;   /* that it was written to */
     uint16_t payload_bytes;
 };
 

@@ -18,7 +18,8 @@ enum {
     OFFSET_BATCH_CRC = 44,
     OFFSET_CORE = 48,
     OFFSET_PAYLOAD_BYTES = 50,
-    OFFSET_ZERO = 52,
+    OFFSET_SEGMENT = 52,
+    OFFSET_ZERO = 54,
     OFFSET_PAYLOAD = 56,
 };
 _Static_assert(OFFSET_PAYLOAD == JOURNAL_HEADER_BYTES, "the header's end");
@@ -40,7 +41,8 @@ void journal_block_seal(uint8_t *bytes, const struct journal_identity *identity,
     store_be32(bytes + OFFSET_BATCH_CRC, block->batch_crc);
     store_be16(bytes + OFFSET_CORE, identity->core);
     store_be16(bytes + OFFSET_PAYLOAD_BYTES, block->payload_bytes);
-    store_be32(bytes + OFFSET_ZERO, 0);
+    store_be16(bytes + OFFSET_SEGMENT, block->segment);
+    store_be16(bytes + OFFSET_ZERO, 0);
     store_be32(bytes + OFFSET_CRC,
                crc32c(0, bytes + OFFSET_DIRECTORY, JOURNAL_BLOCK_BYTES - OFFSET_DIRECTORY));
 }
@@ -73,6 +75,7 @@ enum journal_block_status journal_block_check(const uint8_t *bytes, uint64_t dir
         .batch_lsn = load_be64(bytes + OFFSET_BATCH_LSN),
         .batch_blocks = load_be32(bytes + OFFSET_BATCH_BLOCKS),
         .batch_crc = load_be32(bytes + OFFSET_BATCH_CRC),
+        .segment = load_be16(bytes + OFFSET_SEGMENT),
         .payload_bytes = load_be16(bytes + OFFSET_PAYLOAD_BYTES),
     };
 

@@ -3,7 +3,7 @@
  *
  *   0 magic 4 | 4 crc32c 4 (over all that follows) | 8 directory id 8 | 16 incarnation 8
  *   24 own LSN 8 | 32 batch's first LSN 8 | 40 batch's blocks 4 | 44 batch's crc32c 4
- *   48 core 2 | 50 payload length 2 | 52 zero 4 | 56 payload
+ *   48 core 2 | 50 payload length 2 | 52 segment 2 | 54 zero 2 | 56 payload
  *
  * Owner    Of the room `store` only.
  * Thread   The walk's owner.

@@ -11,7 +11,7 @@
 #include "core/base/crc32c.h"
 #include "store/journal.h"
 
-#define LINE_BYTES_MAX 320
+#define LINE_BYTES_MAX 1536
 
 /* ---- Writing ---- */
 
@@ -38,13 +38,17 @@ size_t manifest_encode(const struct manifest *manifest, char *to)
         at = add_line(to, at, "%02x", manifest->directory_id[i]);
     }
     at = add_line(to, at,
-                  "\nvolumes %u\nincarnation %" PRIu64 "\nstart_lsn %" PRIu64
+                  "\nvolumes %u\nincarnation %" PRIu64 "\nepoch %" PRIu64 "\nstart_lsn %" PRIu64
                   "\njournal_set %u\nsegment_bytes %u\nsegments %u\ncores %u\nmap",
-                  manifest->volume_count, manifest->incarnation, manifest->start_lsn,
-                  manifest->journal_set, manifest->segment_bytes, manifest->segment_count,
-                  manifest->core_count);
+                  manifest->volume_count, manifest->incarnation, manifest->epoch,
+                  manifest->start_lsn, manifest->journal_set, manifest->segment_bytes,
+                  manifest->segment_count, manifest->core_count);
     for (uint16_t v = 0; v < manifest->volume_count; v++) {
         at = add_line(to, at, " %u", manifest->core_of_volume[v]);
+    }
+    at = add_line(to, at, "\napplied");
+    for (uint16_t v = 0; v < manifest->volume_count; v++) {
+        at = add_line(to, at, " %" PRIu64, manifest->applied[v]);
     }
     at = add_line(to, at, "\n");
     return add_line(to, at, "crc32c %08" PRIx32 "\n", crc32c(0, to, at));
@@ -160,6 +164,20 @@ static void take_map(struct text *text, struct manifest *manifest)
     }
 }
 
+static void take_applied(struct text *text, struct manifest *manifest)
+{
+    char value[LINE_BYTES_MAX];
+    const char *at = value;
+
+    take_line(text, "applied", value);
+    for (uint16_t v = 0; !text->bad && v < manifest->volume_count; v++) {
+        const bool last = v + 1 == manifest->volume_count;
+
+        manifest->applied[v] = take_number(text, &at, UINT64_MAX, last ? '\0' : ' ');
+        at += !last;
+    }
+}
+
 static bool in_range(const struct manifest *manifest)
 {
     if (manifest->volume_count == 0 || manifest->start_lsn % JOURNAL_BLOCK_BYTES != 0) {
@@ -201,12 +219,14 @@ bool manifest_decode(const char *bytes, size_t byte_count, struct manifest *mani
     take_directory_id(&text, manifest);
     manifest->volume_count = (uint16_t)take_number_line(&text, "volumes", SCHEMA_VOLUMES_MAX);
     manifest->incarnation = take_number_line(&text, "incarnation", UINT64_MAX);
+    manifest->epoch = take_number_line(&text, "epoch", UINT64_MAX);
     manifest->start_lsn = take_number_line(&text, "start_lsn", UINT64_MAX);
     manifest->journal_set = (uint32_t)take_number_line(&text, "journal_set", UINT32_MAX);
     manifest->segment_bytes = (uint32_t)take_number_line(&text, "segment_bytes", UINT32_MAX);
     manifest->segment_count = (uint32_t)take_number_line(&text, "segments", UINT16_MAX);
     manifest->core_count = (uint16_t)take_number_line(&text, "cores", MANIFEST_CORES_MAX);
     take_map(&text, manifest);
+    take_applied(&text, manifest);
 
     const size_t body_bytes = (size_t)(text.at - bytes);
 

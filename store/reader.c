@@ -1,6 +1,7 @@
 #include "store/reader.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,26 @@ static enum read_status answer_of(struct reader *reader, uint16_t volume, enum s
     return READ_FAILED;
 }
 
+static enum read_status answer_of_row(struct loading *loading, enum schema_status status,
+                                      const char *row, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same of one row of the user's, whose damage concerns nobody else. */
+static enum read_status answer_of_row(struct loading *loading, enum schema_status status,
+                                      const char *row, ...)
+{
+    struct read_answer *answer = loading->answer;
+    va_list arguments;
+
+    if (status == SCHEMA_OK || status == SCHEMA_ABSENT) {
+        return status == SCHEMA_OK ? READ_FOUND : READ_ABSENT;
+    }
+    va_start(arguments, row);
+    (void)vsnprintf(answer->row, sizeof answer->row, row, arguments);
+    va_end(arguments);
+    answer->damaged = status == SCHEMA_DAMAGED;
+    return answer_of(loading->reader, loading->volume, status, answer->row);
+}
+
 static enum schema_status get_row(struct volume_txn *txn, const struct schema_key *key,
                                   struct volume_bytes *row)
 {
@@ -162,7 +183,7 @@ static enum read_status load_user(struct loading *loading)
     if (status == SCHEMA_OK) {
         status = load_devices(loading);
     }
-    return answer_of(loading->reader, loading->volume, status, "a user's facts or devices");
+    return answer_of_row(loading, status, "facts or devices");
 }
 
 static enum read_status load_head(struct loading *loading)
@@ -176,7 +197,8 @@ static enum read_status load_head(struct loading *loading)
         !schema_decode_head(schema_key_bytes(&key), row, &loading->answer->head)) {
         status = SCHEMA_DAMAGED;
     }
-    return answer_of(loading->reader, loading->volume, status, "the head of a conversation");
+    return answer_of_row(loading, status, "head of conversation %" PRIu64,
+                         loading->request->conversation.value);
 }
 
 static enum read_status load_checkpoint(struct loading *loading)
@@ -186,7 +208,8 @@ static enum read_status load_checkpoint(struct loading *loading)
     const enum schema_status status =
         schema_get_number(loading->txn, VOLUME_USER, &key, &loading->answer->seq);
 
-    return answer_of(loading->reader, loading->volume, status, "a checkpoint");
+    return answer_of_row(loading, status, "checkpoint of conversation %" PRIu64,
+                         loading->request->conversation.value);
 }
 
 /* ---- Entries ---- */
@@ -282,8 +305,8 @@ static enum read_status load_entry(struct loading *loading, uint64_t seq, struct
             loading->place_failed = true;
         }
     }
-    status = answer_of(loading->reader, loading->volume,
-                       read_entry(loading, seq, to, record, length), "an entry");
+    status =
+        answer_of_row(loading, read_entry(loading, seq, to, record, length), "entry %" PRIu64, seq);
     if (status == READ_FOUND) {
         loading->place_failed = false;
     }
@@ -345,8 +368,8 @@ static enum read_status load_chain(struct loading *loading)
 
         /* Where it begins is the asker's, who sees that it is another's; then the chain leads. */
         if (!belongs && loading->answer->entry_count > 0) {
-            return answer_of(loading->reader, loading->volume, SCHEMA_DAMAGED,
-                             "the chain of a conversation");
+            return answer_of_row(loading, SCHEMA_DAMAGED, "chain of conversation %" PRIu64,
+                                 request->conversation.value);
         }
         if (!take_entry(loading, length) || !belongs) {
             break;
@@ -365,6 +388,7 @@ static enum read_status load_once(struct loading *loading)
     loading->place_failed = false;
     loading->log.count = 0;
     memset(loading->answer, 0, sizeof *loading->answer);
+    loading->answer->volume = loading->volume;
     loading->answer->entries = loading->reader->entries;
     applied = schema_get_applied(loading->txn, &loading->answer->snapshot_lsn);
     if (applied != SCHEMA_OK) {
@@ -402,6 +426,7 @@ void reader_load(struct reader *reader, const struct read_request *request,
     HF_ASSERT(loading.txn != NULL);
     for (int attempt = 0; attempt < 2; attempt++) {
         if (volume_read_begin(loading.txn) != VOLUME_OK) {
+            answer->damaged = false;
             answer->status = answer_of(reader, loading.volume, SCHEMA_BROKEN, "a snapshot");
             return;
         }
@@ -418,6 +443,9 @@ void reader_load(struct reader *reader, const struct read_request *request,
                  "where it should be, nor in volume %u",
                  request->user.value, request->from, loading.volume);
         answer->status = READ_FAILED;
+        answer->damaged = true;
+        (void)snprintf(answer->row, sizeof answer->row, "entry %" PRIu64 " is missing",
+                       request->from);
     }
 }
 

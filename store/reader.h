@@ -9,8 +9,9 @@
  * Thread   The opener's. It may read the disk.
  * Memory   Taken by reader_open(): answers_bytes and a few pages. An answer's bytes are good until
  *          the next call.
- * Errors   READ_FAILED: the disk, or damage; reader_text() says which. READ_ABSENT only says that
- *          the snapshot has no such thing: compare snapshot_lsn with what it should cover.
+ * Errors   READ_FAILED: the disk, or damage; reader_text() says which. Damage (`damaged`) is one
+ *          row's: others can be read. After an error of the disk stop the process. READ_ABSENT only
+ *          says that the snapshot has no such thing: compare snapshot_lsn with what it should cover.
  */
 #pragma once
 
@@ -26,6 +27,7 @@
 #include "store/volume.h"
 
 #define READER_DEVICES_MAX 16
+#define READER_ROW_BYTES   64 /* "head of conversation 18446744073709551615" */
 
 enum read_kind {
     READ_USER,  /* facts, and all devices with their outcomes */
@@ -72,6 +74,9 @@ struct read_device {
 
 struct read_answer {
     enum read_status status;
+    bool damaged;    /* READ_FAILED: by this row, of this volume and the user's */
+    uint16_t volume; /* that was read */
+    char row[READER_ROW_BYTES];
     uint64_t snapshot_lsn;
     struct schema_facts facts;         /* READ_USER */
     uint32_t device_count;             /* READ_USER */

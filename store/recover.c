@@ -105,6 +105,13 @@ static enum recover_status scan_one(struct scan *scan, uint32_t segment, uint32_
         return RECOVER_MORE;
     }
 #endif
+    if (block.segment != segment && block.incarnation == identity->incarnation) {
+        return REFUSE(
+            error,
+            "segment %u is damaged: its block %u was written to segment %u, whose file was "
+            "put in its place",
+            segment, at, block.segment);
+    }
     *scanned = (struct scanned){ block.lsn, block.batch_lsn, block.batch_blocks, false };
     follow_batch(scan, segment, at, bytes, &block, reading);
     return RECOVER_MORE;
@@ -266,6 +273,35 @@ static enum recover_status walk_run(struct scan *scan, struct recover_run *run,
     return RECOVER_MORE;
 }
 
+/* A mark says what was durable: an end before that isn't one that a crash has left. */
+static bool check_mark(const struct scan *scan, uint64_t end_lsn, struct hf_error *error)
+{
+    const struct mark *mark = scan->journal->mark;
+
+    if (mark == NULL) {
+        return true;
+    }
+    if (end_lsn < mark->durable_lsn) {
+        hf_error_set(error, EX_DATAERR, 0,
+                     "the journal ends at LSN %" PRIu64 ", but it was durable up to LSN %" PRIu64
+                     ": segment %u or the one before it is missing, damaged or an old copy",
+                     end_lsn, mark->durable_lsn, mark->newest_segment);
+        return false;
+    }
+    if (scan->order_count > 0) {
+        const uint32_t newest = scan->order[scan->order_count - 1];
+
+        if (segment_first_lsn(scan, newest) > mark->newest_lsn) {
+            hf_error_set(error, EX_DATAERR, 0,
+                         "its marks are damaged or an old copy: they don't know segment %u, which "
+                         "begins at LSN %" PRIu64,
+                         newest, segment_first_lsn(scan, newest));
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum recover_status decide(struct scan *scan, struct recover_run *run,
                                   struct hf_error *error)
 {
@@ -291,6 +327,9 @@ static enum recover_status decide(struct scan *scan, struct recover_run *run,
                       "the journal ends at LSN %" PRIu64 ", but a volume has applied it up to LSN "
                       "%" PRIu64 ": a segment is missing or damaged",
                       run->end_lsn, journal->needed_upto);
+    }
+    if (!check_mark(scan, run->end_lsn, error)) {
+        return RECOVER_REFUSED;
     }
     run->torn = find_torn(scan, run->end_lsn);
     return RECOVER_DONE;
@@ -341,31 +380,24 @@ struct recover {
 
 static bool read_applied(struct recover *recover, struct hf_error *error)
 {
-    for (uint16_t v = 0; v < recover->config.volume_count; v++) {
-        struct volume_txn *reader = volume_reader_open(recover->config.volumes[v], error);
-        enum schema_status status;
+    const struct recover_config *config = &recover->config;
 
-        if (reader == NULL) {
+    for (uint16_t v = 0; v < config->volume_count; v++) {
+        const uint64_t *applied = &recover->applied[v];
+
+        if (!recover_read_applied(config->volumes[v], &recover->applied[v], error)) {
             hf_error_prepend(error, "volume %u", v);
             return false;
         }
-        status = schema_status_of(volume_read_begin(reader));
-        if (status == SCHEMA_OK) {
-            status = schema_get_applied(reader, &recover->applied[v]);
-            if (status != SCHEMA_OK) {
-                hf_error_set(error, EX_DATAERR, 0, "volume %u: the row `applied`: %s", v,
-                             status == SCHEMA_DAMAGED ? "damaged" : volume_reader_text(reader));
-            }
-            volume_read_end(reader);
-        } else {
-            hf_error_set(error, EX_IOERR, 0, "volume %u: %s", v, volume_reader_text(reader));
-        }
-        volume_reader_close(reader);
-        if (status != SCHEMA_OK) {
+        if (config->applied_min != NULL && *applied < config->applied_min[v]) {
+            hf_error_set(error, EX_DATAERR, 0,
+                         "volume %u: it is an old copy: it has applied the journals up to LSN "
+                         "%" PRIu64 ", but had up to LSN %" PRIu64 " at the last start",
+                         v, *applied, config->applied_min[v]);
             return false;
         }
-        if (recover->applied[v] > recover->highest_lsn) {
-            recover->highest_lsn = recover->applied[v];
+        if (*applied > recover->highest_lsn) {
+            recover->highest_lsn = *applied;
         }
     }
     return true;
@@ -410,6 +442,29 @@ uint64_t recover_block_id(const uint8_t directory_id[SCHEMA_DIRECTORY_ID_BYTES])
     return id_mix(load_be64(directory_id)) ^ load_be64(directory_id + 8);
 }
 
+static enum recover_status scan_with_mark(struct recover *recover, struct recover_journal *journal,
+                                          struct hf_error *error)
+{
+    enum recover_status status = RECOVER_REFUSED;
+    uint8_t *scratch;
+    struct mark mark;
+
+    if (!recover->config.marks) {
+        return recover_scan(journal, &recover->run, error);
+    }
+    scratch = aligned_alloc(JOURNAL_BLOCK_BYTES, MARK_FILE_BYTES);
+    if (scratch == NULL) {
+        hf_error_set(error, EX_OSERR, 0, "no memory for marks");
+    } else if (mark_load(&journal->source, journal->segment_count, &journal->identity, scratch,
+                         &mark, error)) {
+        journal->mark = &mark;
+        status = recover_scan(journal, &recover->run, error);
+        journal->mark = NULL;
+    }
+    free(scratch);
+    return status;
+}
+
 /* Scans the next journal, and begins to apply it. */
 static enum recover_status begin_journal(struct recover *recover, struct hf_error *error)
 {
@@ -443,7 +498,7 @@ static enum recover_status begin_journal(struct recover *recover, struct hf_erro
     if (journal.needed_from == UINT64_MAX) {
         journal.needed_from = config->start_lsn; /* a core without volumes */
     }
-    status = recover_scan(&journal, &recover->run, error);
+    status = scan_with_mark(recover, &journal, error);
     if (status != RECOVER_DONE) {
         return status;
     }
@@ -549,92 +604,4 @@ void recover_get_stats(const struct recover *recover, struct recover_stats *stat
     stats->records += now.records;
     stats->permille =
         cores == 0 ? 1000 : (uint32_t)((recover->core * UINT64_C(1000) + share) / cores);
-}
-
-/* ---- Volumes ---- */
-
-static bool write_identity(struct volume *volume, const struct schema_identity *identity,
-                           struct hf_error *error)
-{
-    const struct schema_key key = schema_key_identity();
-    struct schema_row row;
-    struct volume_txn *txn;
-    enum volume_status status;
-
-    schema_encode_identity(&key, identity, &row);
-    status = volume_write_begin(volume, 1, row.byte_count, &txn);
-    if (status == VOLUME_OK) {
-        status = volume_put(txn, VOLUME_META, schema_key_bytes(&key), schema_row_bytes(&row));
-        if (status == VOLUME_OK) {
-            status = volume_commit(txn);
-        } else {
-            volume_abort(txn);
-        }
-    }
-    if (status == VOLUME_OK) {
-        status = volume_sync(volume);
-    }
-    if (status != VOLUME_OK) {
-        hf_error_set(error, status == VOLUME_FULL ? EX_CANTCREAT : EX_IOERR, 0, "%s",
-                     volume_text(volume));
-    }
-    return status == VOLUME_OK;
-}
-
-static bool compare_identity(const struct schema_identity *found,
-                             const struct schema_identity *wanted, struct hf_error *error)
-{
-    if (found->format != wanted->format) {
-        hf_error_set(error, EX_DATAERR, 0,
-                     "its format is %u, and this program knows %u: it was written by %s version",
-                     found->format, wanted->format,
-                     found->format > wanted->format ? "a newer" : "an older");
-        return false;
-    }
-    if (memcmp(found->directory_id, wanted->directory_id, sizeof found->directory_id) != 0) {
-        hf_error_set(error, EX_DATAERR, 0, "it is of another data directory");
-        return false;
-    }
-    if (found->volume != wanted->volume || found->volume_count != wanted->volume_count) {
-        hf_error_set(error, EX_DATAERR, 0, "it is volume %u of %u, in the place of volume %u of %u",
-                     found->volume, found->volume_count, wanted->volume, wanted->volume_count);
-        return false;
-    }
-    return true;
-}
-
-bool recover_prepare_volume(struct volume *volume, const struct schema_identity *identity,
-                            struct hf_error *error)
-{
-    const struct schema_key key = schema_key_identity();
-    struct volume_txn *reader = volume_reader_open(volume, error);
-    struct schema_identity found;
-    struct volume_bytes row;
-    enum volume_status status;
-    bool sound = false;
-
-    if (reader == NULL) {
-        hf_error_prepend(error, "volume %u", identity->volume);
-        return false;
-    }
-    status = volume_read_begin(reader);
-    if (status == VOLUME_OK) {
-        status = volume_get(reader, VOLUME_META, schema_key_bytes(&key), &row);
-        sound = status == VOLUME_OK && schema_decode_identity(schema_key_bytes(&key), row, &found);
-        volume_read_end(reader);
-    }
-    if (status == VOLUME_ABSENT) {
-        sound = write_identity(volume, identity, error);
-    } else if (status != VOLUME_OK) {
-        hf_error_set(error, EX_IOERR, 0, "%s", volume_reader_text(reader));
-    } else if (!sound) {
-        hf_error_set(error, EX_DATAERR, 0, "the row `identity` is damaged");
-    } else {
-        sound = compare_identity(&found, identity, error);
-    }
-    volume_reader_close(reader);
-    if (!sound) {
-        hf_error_prepend(error, "volume %u", identity->volume);
-    }
-    return sound;
 }

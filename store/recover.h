@@ -7,7 +7,9 @@
  *   A bad batch with a valid block of a later batch anywhere is damage: refused, with its place.
  *   Blocks of an older incarnation, or with an LSN that isn't their place's, are what the segment
  *   held in a former life. A newer incarnation than the manifest's: the manifest is old; refused.
- *   A journal that ends below a volume's `applied`, or begins above it, is refused.
+ *   A journal that ends below a volume's `applied` or below its own mark (mark.h), or begins above
+ *   `applied`, is refused. So is a block in another segment than it was written to, and a volume
+ *   that has applied less than when the directory was last started: an old copy of it.
  *
  * Afterwards the caller opens new journals at recover_next_lsn(), under a new incarnation, and
  * makes both durable (the manifest) before anything leaves. Until then recovery may be repeated.
@@ -25,6 +27,7 @@
 
 #include "core/base/error.h"
 #include "store/journal.h"
+#include "store/mark.h"
 #include "store/schema.h"
 #include "store/volume.h"
 
@@ -36,8 +39,10 @@ struct recover_config {
     uint16_t core_count;
     uint32_t segment_bytes;
     uint32_t segment_count;
+    bool marks; /* each journal has them */
     const uint16_t *core_of_volume;
     const struct journal_source *sources; /* one a core */
+    const uint64_t *applied_min;          /* by volume, of the manifest */
     struct volume *const *volumes;        /* all, by number */
     uint16_t volume_count;
     size_t memory_max;      /* of flush_config */
@@ -83,8 +88,9 @@ struct recover_journal {
     uint32_t segment_bytes;
     uint32_t segment_count;
     uint64_t start_lsn;
-    uint64_t needed_from; /* the lowest of max(start_lsn, applied), over its volumes */
-    uint64_t needed_upto; /* the highest applied */
+    uint64_t needed_from;    /* the lowest of max(start_lsn, applied), over its volumes */
+    uint64_t needed_upto;    /* the highest applied */
+    const struct mark *mark; /* NULL: it has none */
 };
 
 struct recover_run {
@@ -104,3 +110,10 @@ enum recover_status recover_scan(const struct recover_journal *journal, struct r
  */
 bool recover_prepare_volume(struct volume *volume, const struct schema_identity *identity,
                             struct hf_error *error);
+
+/* The volume's `applied`; 0: nothing was ever put into it. False: damaged, or the disk. */
+bool recover_read_applied(struct volume *volume, uint64_t *lsn, struct hf_error *error);
+
+/* Raises *epoch to the highest of the volume's users, and adds their number. A walk over all. */
+bool recover_find_epoch(struct volume *volume, uint64_t *epoch, uint64_t *users,
+                        struct hf_error *error);

@@ -39,6 +39,7 @@
 #define SCHEMA_FORMAT             2
 #define SCHEMA_VOLUMES_MAX        64
 #define SCHEMA_DIRECTORY_ID_BYTES 16
+#define SCHEMA_USER_PREFIX_BYTES  10 /* of the keys of one user: partition and id */
 
 /* For ever: the place of a partition within a directory of so many volumes. */
 static inline uint16_t schema_volume_of(struct partition_id partition, uint16_t volume_count)

@@ -81,6 +81,8 @@ static void open_failed(struct hf_error *error, const char *path, int code)
     if (code == MDB_INVALID || code == MDB_VERSION_MISMATCH || code == MDB_CORRUPTED) {
         hf_error_set(error, EX_DATAERR, 0, "%s: damaged, or no volume: %s", path,
                      mdb_strerror(code));
+    } else if (code == ENOENT) {
+        hf_error_set(error, EX_DATAERR, ENOENT, "%s is missing", path);
     } else if (code < 0) {
         hf_error_set(error, EX_OSERR, 0, "%s: %s", path, mdb_strerror(code));
     } else {
@@ -216,7 +218,7 @@ struct volume *volume_open(const char *path, const struct volume_options *option
         }
         code = open_tables(volume, options->create);
     }
-    if (code == 0) {
+    if (code == 0 && !options->buffered) {
         volume->zeros_fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
     }
     if (code != 0) {
@@ -338,7 +340,9 @@ static enum volume_status make_room(struct volume *volume, size_t operations, si
     if (fstatvfs(volume->fd, &space) != 0) {
         return failed(&volume->write, "statvfs", errno);
     }
-    const uint64_t room = (uint64_t)space.f_bavail * space.f_frsize;
+    /* One that doesn't say its size has no end, or lets the zeros find it. */
+    const uint64_t room =
+        space.f_blocks == 0 ? UINT64_MAX : (uint64_t)space.f_bavail * space.f_frsize;
     const uint64_t wanted = needed - file_bytes + volume->reserve_bytes;
     if (room < wanted) {
         snprintf(volume->write.text, sizeof volume->write.text,

@@ -18,6 +18,7 @@ struct volume_options {
     uint64_t map_bytes;     /* the file can't grow beyond it; address space only. 0: the default */
     uint64_t reserve_bytes; /* room left on the file system for others */
     bool create;
+    bool buffered; /* zeros go through the page cache too, as without O_DIRECT */
 };
 
 /* The path names the file. The directory's lock must be held: nobody else may have it open. */

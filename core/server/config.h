@@ -77,7 +77,7 @@
     NUMBER(drain_spread_ms, "ms", 10000, 0, 3600000, "Over how long they are told to come back")      \
     TEXT(log_level, "info", "error, warning, info or debug")                                          \
     FLAG(pin_cores, true, "Pin each reactor to its CPU")                                              \
-    TEXT(io_features_off, "", "Kernel features not to use, separated by commas")
+    TEXT(io_features_off, "", "Features not to use: no_sqarray, cmd_sock, o_direct")
 
 struct config {
 #define CONFIG_NUMBER_FIELD(key, unit, fallback, min, max, help) uint64_t key;

@@ -159,7 +159,7 @@ static void raise_limits(struct node *node)
 }
 
 static bool choose_features(const struct config *config, struct ring_features *features,
-                            struct hf_error *error)
+                            bool *buffered, struct hf_error *error)
 {
     char names[CONFIG_TEXT_BYTES_MAX];
     char *rest = names;
@@ -170,7 +170,9 @@ static bool choose_features(const struct config *config, struct ring_features *f
     }
     (void)snprintf(names, sizeof names, "%s", config->io_features_off);
     while ((name = strsep(&rest, ", ")) != NULL) {
-        if (name[0] != '\0' && !ring_feature_turn_off(features, name)) {
+        if (strcmp(name, "o_direct") == 0) {
+            *buffered = true;
+        } else if (name[0] != '\0' && !ring_feature_turn_off(features, name)) {
             hf_error_set(error, EX_CONFIG, 0, "io_features_off: there is no feature %.64s", name);
             return false;
         }
@@ -261,8 +263,11 @@ static bool start(struct node *node, struct hf_error *error)
         return false;
     }
     raise_limits(node);
-    if (!choose_features(config, &node->features, error)) {
+    if (!choose_features(config, &node->features, &node->buffered, error)) {
         return false;
+    }
+    if (node->restoring) {
+        return node_open_directory(node, error) && node_open_store(node, error);
     }
     node->present = credentials_open(config, error);
     return node->present != NULL && node_open_directory(node, error) && node_bind(node, error) &&
@@ -344,7 +349,7 @@ static void set_heap(void)
     (void)mallopt(M_TRIM_THRESHOLD, HEAP_TOP_BYTES_MAX);
 }
 
-int node_run(const struct config *config)
+static int run(const struct config *config, bool restoring)
 {
     struct hf_error error = { 0 };
     struct node *node = aligned_alloc(64, (sizeof *node + 63) / 64 * 64);
@@ -355,6 +360,7 @@ int node_run(const struct config *config)
     }
     memset(node, 0, sizeof *node);
     node->config = config;
+    node->restoring = restoring;
     node->signal_fd = -1;
     node->bell.fd = -1;
     node->start_ns = clock_now_ns();
@@ -365,7 +371,12 @@ int node_run(const struct config *config)
 
     const bool started = start(node, &error);
 
-    if (started) {
+    if (started && restoring) {
+        log_event(node->log, LOG_INFO, "restored",
+                  "epoch=%" PRIu64 " users=%" PRIu64 " ms=%" PRIu64,
+                  directory_manifest(node->directory)->epoch, node->users,
+                  (clock_now_ns() - node->start_ns) / CLOCK_NS_PER_MS);
+    } else if (started) {
         serve(node);
         drain(node);
     } else if (error.exit_code != 0) {
@@ -377,15 +388,26 @@ int node_run(const struct config *config)
     return started ? EX_OK : error.exit_code;
 }
 
+int node_run(const struct config *config)
+{
+    return run(config, false);
+}
+
+int node_restore(const struct config *config)
+{
+    return run(config, true);
+}
+
 /* ---- checking */
 
 bool node_check(const struct config *config, struct hf_error *error)
 {
     struct ring_features features;
+    bool buffered;
     uint32_t core_count;
 
     if (!config_check(config, error) || !choose_cores(config, &core_count, error) ||
-        tls_global_init(error) != 0 || !choose_features(config, &features, error)) {
+        tls_global_init(error) != 0 || !choose_features(config, &features, &buffered, error)) {
         return false;
     }
 

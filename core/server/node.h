@@ -25,6 +25,13 @@
 int node_run(const struct config *config) __attribute__((warn_unused_result));
 
 /*
+ * After a backup was put in the place of the data directory: replays its journals and raises the
+ * epoch of all logs, so that clients forget the numbers that they were given since. Serves nobody.
+ * Returns the exit code; whatever it is, it may be called again.
+ */
+int node_restore(const struct config *config) __attribute__((warn_unused_result));
+
+/*
  * Whether node_run would come as far as recovery, without changing anything: configuration, keys,
  * certificate, io_uring, and what can be seen of the data directory.
  */

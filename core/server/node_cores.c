@@ -82,6 +82,7 @@ static struct storage *open_storage(struct node *node, uint32_t i, struct volume
             .segment_bytes = node->journal.segment_bytes,
             .segment_count = node->journal.segment_count,
             .ring_bytes = node->journal.ring_bytes,
+            .marks = true,
         },
         .fail = node_fail,
         .fail_context = node,
@@ -128,6 +129,7 @@ static bool open_door(struct node *node, uint32_t i, struct hf_error *error)
 
 static bool open_core(struct node *node, uint32_t i, struct hf_error *error)
 {
+    const struct manifest *manifest = directory_manifest(node->directory);
     struct node_core *core = &node->cores[i];
 
     for (uint16_t v = 0; v < node->volume_count; v++) {
@@ -151,6 +153,7 @@ static bool open_core(struct node *node, uint32_t i, struct hf_error *error)
         .features = node->features,
         .index = i,
         .incarnation = node->incarnation,
+        .epoch_min = manifest->epoch,
         .core_of_volume = node->core_of_volume,
         .volume_count = node->volume_count,
         .log = core->reactor_log,

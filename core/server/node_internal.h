@@ -64,6 +64,8 @@ struct node {
     uint64_t start_ns;
     uint64_t start_unix_ms;
     struct ring_features features;
+    bool buffered;  /* without O_DIRECT */
+    bool restoring; /* node_restore: nobody is served */
     enum log_level level;
     uint32_t core_count;
 
@@ -84,6 +86,7 @@ struct node {
     struct volume *volumes[SCHEMA_VOLUMES_MAX];
     uint8_t core_of_volume[SCHEMA_VOLUMES_MAX];
     uint64_t start_lsn;
+    uint64_t users;       /* counted by a restore */
     uint64_t incarnation; /* 0: not begun yet */
     uint16_t volume_count;
 

@@ -65,7 +65,8 @@ bool node_plan_journal(const struct config *config, uint32_t core_count,
 bool node_open_directory(struct node *node, struct hf_error *error)
 {
     struct directory_options options = {
-        .create = true,
+        .create = !node->restoring,
+        .buffered = node->buffered,
         .volume_count = (uint16_t)node->config->volumes,
     };
 
@@ -81,7 +82,10 @@ static bool open_volume(struct node *node, uint16_t i, struct hf_error *error)
 {
     const struct manifest *manifest = directory_manifest(node->directory);
     /* In a directory that has served, a volume that isn't there is lost: never made anew. */
-    const struct volume_options options = { .create = directory_is_new(node->directory) };
+    const struct volume_options options = {
+        .create = directory_is_new(node->directory),
+        .buffered = node->buffered,
+    };
     struct schema_identity identity = {
         .format = SCHEMA_FORMAT,
         .volume = i,
@@ -95,11 +99,11 @@ static bool open_volume(struct node *node, uint16_t i, struct hf_error *error)
         return false;
     }
     node->volumes[i] = volume_open(path, &options, error);
-    if (node->volumes[i] == NULL || !recover_prepare_volume(node->volumes[i], &identity, error)) {
+    if (node->volumes[i] == NULL) {
         hf_error_prepend(error, "volume %u", i);
         return false;
     }
-    return true;
+    return recover_prepare_volume(node->volumes[i], &identity, error);
 }
 
 static bool open_volumes(struct node *node, struct hf_error *error)
@@ -133,8 +137,10 @@ static struct recover *open_recovery(struct node *node, struct journal_source *s
         .core_count = any ? manifest->core_count : 0,
         .segment_bytes = manifest->segment_bytes,
         .segment_count = manifest->segment_count,
+        .marks = any,
         .core_of_volume = manifest->core_of_volume,
         .sources = sources,
+        .applied_min = manifest->applied,
         .volumes = node->volumes,
         .volume_count = node->volume_count,
     };
@@ -223,12 +229,47 @@ static bool recover(struct node *node, struct hf_error *error)
     return true;
 }
 
+/*
+ * The epoch that no log is below from now on. After a restore: above all that were ever used, by
+ * what is here and, as far as the clock can say it, by what was lost.
+ */
+static bool choose_epoch(struct node *node, uint64_t *epoch, struct hf_error *error)
+{
+    const uint64_t now_s = clock_unix_ms() / 1000;
+
+    *epoch = directory_manifest(node->directory)->epoch;
+    if (!node->restoring) {
+        return true;
+    }
+    for (uint16_t i = 0; i < node->volume_count; i++) {
+        if (!recover_find_epoch(node->volumes[i], epoch, &node->users, error)) {
+            hf_error_prepend(error, "volume %u", i);
+            return false;
+        }
+    }
+    *epoch = now_s > *epoch ? now_s : *epoch + 1;
+    return true;
+}
+
+static bool read_applied(struct node *node, uint64_t *applied, struct hf_error *error)
+{
+    for (uint16_t i = 0; i < node->volume_count; i++) {
+        if (!recover_read_applied(node->volumes[i], &applied[i], error)) {
+            hf_error_prepend(error, "volume %u", i);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool begin_run(struct node *node, struct hf_error *error)
 {
     uint16_t core_of_volume[SCHEMA_VOLUMES_MAX];
+    uint64_t applied[SCHEMA_VOLUMES_MAX];
     struct directory_run run = {
         .core_count = (uint16_t)node->core_count,
         .core_of_volume = core_of_volume,
+        .applied = applied,
         .segment_bytes = node->journal.segment_bytes,
         .segment_count = node->journal.segment_count,
         .start_lsn = node->start_lsn,
@@ -238,7 +279,8 @@ static bool begin_run(struct node *node, struct hf_error *error)
         core_of_volume[i] = (uint16_t)(i % node->core_count);
         node->core_of_volume[i] = (uint8_t)core_of_volume[i];
     }
-    if (!directory_begin_run(node->directory, &run, error)) {
+    if (!choose_epoch(node, &run.epoch, error) || !read_applied(node, applied, error) ||
+        !directory_begin_run(node->directory, &run, error)) {
         return false;
     }
     node->incarnation = directory_manifest(node->directory)->incarnation;

@@ -81,6 +81,7 @@ static struct engine *open_engine(const struct reactor_options *options, uint32_
         .recent_bytes = config->recent_bytes,
         .effect_bytes = REACTOR_EFFECT_BYTES,
         .retention_count = config->retention_count,
+        .epoch_min = options->epoch_min,
         .hash_seed = options->hash_seed,
         .out_quota = (uint32_t)config->out_quota,
         .term = options->incarnation,
@@ -310,6 +311,23 @@ static uint64_t sleep_ns(struct reactor *reactor)
     return wait_ns < SLEEP_NS_MAX ? wait_ns : SLEEP_NS_MAX;
 }
 
+static void say_full(struct reactor *reactor)
+{
+    bool full;
+
+    if (!storage_full_changed(reactor->storage, &full)) {
+        return;
+    }
+    stat_set(&reactor->stats.disk_full, full);
+    if (full) {
+        log_event(reactor->log, LOG_ERROR, "disk_full",
+                  "note=\"the journal can't be emptied: when it is three quarters full, messages "
+                  "are refused until there is room\"");
+    } else {
+        log_event(reactor->log, LOG_INFO, "disk_has_room", "%s", "");
+    }
+}
+
 static void turn(struct reactor *reactor)
 {
     struct ring_event event;
@@ -334,6 +352,7 @@ static void turn(struct reactor *reactor)
     storage_pump(reactor->storage, &reactor->group.rings[0], ring_tag(OP_JOURNAL, 0, 0),
                  reactor->now_ns, &reactor->stats);
     reactor_send_dirty(reactor);
+    say_full(reactor);
     publish_stats(reactor);
 
     const uint64_t pause_ns = storage_pause_ns(reactor->storage, clock_now_ns() - reactor->now_ns);

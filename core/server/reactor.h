@@ -35,6 +35,7 @@ struct reactor_options {
     struct ring_features features;
     uint32_t index;
     uint64_t incarnation;
+    uint64_t epoch_min;            /* of engine_config */
     uint64_t hash_seed;            /* random */
     const uint8_t *core_of_volume; /* volume -> core, for routing streams */
     uint16_t volume_count;

@@ -123,7 +123,8 @@ static void do_note(struct reactor *reactor, const struct effect *effect)
     case NOTE_STORE_ROLLED_BACK:
         log_event(reactor->log, LOG_WARNING, "cursor_ahead",
                   "user=%" PRIu64 " device=%" PRIu32
-                  " hint=\"the store is older than what this device has seen\"",
+                  " hint=\"the store is older than what this device has seen: after a backup was "
+                  "put in place, holdfastd --restored must be run\"",
                   user, device);
         return;
     case NOTE_ENTRY_MISSING:

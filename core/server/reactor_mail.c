@@ -162,7 +162,15 @@ static void on_loaded(struct reactor *reactor, const struct mail *mail)
 {
     HF_ASSERT(mail->kind == MAIL_LOADED);
     const struct loaded *loaded = storage_get_loaded(mail);
+    const struct storage_damage *damage = storage_get_damage(mail);
 
+    if (damage != NULL) {
+        stat_add(&reactor->stats.rows_damaged, 1);
+        log_event(reactor->log, LOG_ERROR, "row_damaged",
+                  "volume=%u user=%" PRIu64 " row=\"%s\" hint=\"this user is refused: restore a "
+                  "backup\"",
+                  damage->volume, damage->user.value, damage->row);
+    }
     /* The place is free before the engine hears of it: it may ask for the next at once. */
     storage_end_load(reactor->storage, mail);
     engine_on_loaded(reactor->engine, loaded);
@@ -177,6 +185,7 @@ static void on_node_mail(struct reactor *reactor, const struct mail *mail)
         return;
     case MAIL_STOP:
         reactor->stopping = true;
+        storage_end(reactor->storage);
         return;
     case MAIL_RELOAD:
         reactor->resume = ((const struct credentials *)mail->bytes)->resume;

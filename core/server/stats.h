@@ -77,6 +77,9 @@ static inline uint64_t stat_get(const stat_t *stat)
     X(loads, "holdfast_loads_total", "", COUNTER, "Reads from the store")                          \
     X(loads_repeated, "holdfast_loads_repeated_total", "", COUNTER,                                \
       "Reads asked again: an old snapshot")                                                        \
+    X(rows_damaged, "holdfast_damaged_rows_read_total", "", COUNTER,                               \
+      "Reads that met a damaged row of a volume: its user is refused")                             \
+    X(disk_full, "holdfast_disk_full", "", GAUGE, "1 while a flush waits for room on the disk")    \
     X(catchups, "holdfast_catchups_total", "", COUNTER, "Pushes served from the store")            \
     X(replaced, "holdfast_sessions_replaced_total", "", COUNTER,                                   \
       "Connections replaced by a newer one of the device")                                         \

@@ -12,6 +12,7 @@
 #define REFUSE_PERMILLE       750
 #define ONLY_STREAMS_PERMILLE 900
 #define PAUSE_AFTER_PERMILLE  100 /* beyond where a flush begins */
+#define MARK_EVERY_NS         (1 * CLOCK_NS_PER_S)
 
 static bool open_loads(struct storage *storage)
 {
@@ -39,6 +40,7 @@ struct storage *storage_open(const struct storage_options *options, struct hf_er
     storage->mail = &options->post->cores[options->index];
     (void)pthread_mutex_init(&storage->ahead.lock, NULL);
     atomic_init(&storage->stopping, false);
+    atomic_init(&storage->full, false);
 
     const uint64_t journal_bytes =
         (uint64_t)options->journal.segment_bytes * options->journal.segment_count;
@@ -211,6 +213,10 @@ static void submit_write(struct storage *storage, struct ring *ring, uint64_t ta
 void storage_pump(struct storage *storage, struct ring *ring, uint64_t tag, uint64_t now_ns,
                   struct reactor_stats *stats)
 {
+    if (now_ns >= storage->mark_due_ns || storage->ending) {
+        storage->mark_due_ns = now_ns + MARK_EVERY_NS;
+        journal_want_mark(storage->journal);
+    }
     submit_write(storage, ring, tag, stats);
     if (!storage->flushing && flush_is_due(storage, now_ns)) {
         begin_flush(storage, now_ns);
@@ -330,6 +336,13 @@ void storage_on_flushed(struct storage *storage, const struct mail *mail, uint64
     *lsn = storage->flush.range.upto_lsn;
 }
 
+const struct storage_damage *storage_get_damage(const struct mail *mail)
+{
+    const struct storage_load *request = mail->bytes;
+
+    return request->damage.found ? &request->damage : NULL;
+}
+
 const struct loaded *storage_get_loaded(const struct mail *mail)
 {
     const struct storage_load *request = mail->bytes;
@@ -343,7 +356,23 @@ void storage_end_load(struct storage *storage, const struct mail *mail)
     storage->free_loads[storage->free_load_count++] = mail->bytes;
 }
 
+void storage_end(struct storage *storage)
+{
+    storage->ending = true;
+}
+
 bool storage_is_idle(const struct storage *storage)
 {
-    return storage->failed || journal_idle(storage->journal);
+    return storage->failed || (journal_idle(storage->journal) &&
+                               (!storage->ending || journal_is_marked(storage->journal)));
+}
+
+bool storage_full_changed(struct storage *storage, bool *full)
+{
+    *full = atomic_load_explicit(&storage->full, memory_order_relaxed);
+    if (*full == storage->full_told) {
+        return false;
+    }
+    storage->full_told = *full;
+    return true;
 }

@@ -8,9 +8,11 @@
  *          line "reactor" are the reactor's. struct storage_load goes back and forth by mail, and
  *          whoever has it owns it.
  * Memory   Taken by storage_open. The flusher takes memory for each flush, and gives it back.
- * Errors   A failed journal write, sync, or damage in a volume stops the process by the callback
- *          `fail`: what is durable is no longer known, and a restart replays. A full disk doesn't:
- *          the flusher waits for room, the journal fills, and new SENDs are refused meanwhile.
+ * Errors   A failed journal write or sync, a volume that can't be read or written, and damage that a
+ *          flush meets stop the process by the callback `fail`: what is durable is no longer known,
+ *          and a restart replays. A full disk doesn't: the flusher waits for room, the journal
+ *          fills, and new SENDs are refused meanwhile. Nor does a damaged row that the reader meets:
+ *          its user is refused (LOAD_DAMAGED), and storage_get_damage() names it.
  */
 #pragma once
 
@@ -95,9 +97,24 @@ void storage_load(struct storage *storage, const struct load *load);
 /* An answer from the flusher: what was flushed. */
 void storage_on_flushed(struct storage *storage, const struct mail *mail, uint64_t *ticket,
                         uint64_t *lsn);
+/* A row of a volume that isn't what was written there. */
+struct storage_damage {
+    bool found;
+    uint16_t volume;
+    struct user_id user;
+    char row[READER_ROW_BYTES];
+};
+
+/* The row that the answer should have come from, if that is damaged; as long as the answer. */
+const struct storage_damage *storage_get_damage(const struct mail *mail);
 /* The reader's answer, good until storage_end_load. */
 const struct loaded *storage_get_loaded(const struct mail *mail);
 void storage_end_load(struct storage *storage, const struct mail *mail);
 
+/* Nothing more will be appended: what is durable is marked soon, and then all is idle. */
+void storage_end(struct storage *storage);
 /* Nothing gathers, no write is in flight. */
 bool storage_is_idle(const struct storage *storage);
+
+/* True: *full, whether the flush waits for room on the disk, has changed since the last call. */
+bool storage_full_changed(struct storage *storage, bool *full);

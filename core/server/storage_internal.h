@@ -32,6 +32,7 @@ struct storage_load {
     struct storage_place places[STORAGE_PLACES_MAX];
     struct journal_span spans[STORAGE_SPANS_MAX];
     struct loaded answer;
+    struct storage_damage damage;
     struct loaded_device devices[READER_DEVICES_MAX];
     uint8_t entries[STORAGE_ANSWER_BYTES + RECORD_BYTES_MAX];
 };
@@ -66,6 +67,9 @@ struct storage {
     bool flushing;
     bool flush_sent;
     bool failed;
+    bool ending;
+    bool full_told;
+    uint64_t mark_due_ns;
     struct storage_flush flush; /* lent to the flusher while flush_sent */
 
     /* flusher thread */
@@ -77,6 +81,8 @@ struct storage {
 
     /* all */
     _Atomic bool stopping; /* partners: storage_stop / the threads' loops */
+    /* The flush waits for room. Relaxed: it guards nothing. Partners: run_flush / storage_is_full. */
+    _Atomic bool full;
 };
 
 bool storage_ahead_open(struct storage *storage, struct hf_error *error)

@@ -164,6 +164,7 @@ static bool run_flush(struct storage *storage, struct flush *flush)
     for (;;) {
         const enum flush_status status = flush_step(flush);
 
+        atomic_store_explicit(&storage->full, status == FLUSH_FULL, memory_order_relaxed);
         switch (status) {
         case FLUSH_PLANNED:
             set_ahead(storage, flush);
@@ -322,7 +323,7 @@ static void fill_answer(struct storage_load *request, const struct read_answer *
     loaded->id = request->load.id;
     loaded->status = answer->status == READ_FOUND    ? LOAD_FOUND
                      : answer->status == READ_ABSENT ? LOAD_ABSENT
-                                                     : LOAD_FAILED;
+                                                     : LOAD_DAMAGED;
     loaded->snapshot_lsn = answer->snapshot_lsn;
     if (answer->status != READ_FOUND) {
         return;
@@ -369,10 +370,17 @@ static void load_once(struct storage *storage, struct storage_load *request)
     struct read_answer answer = { 0 };
 
     reader_load(storage->reader, &read, &places, &answer);
-    if (answer.status == READ_FAILED) {
-        fail(storage, "read", reader_text(storage->reader));
+    request->damage.found = answer.status == READ_FAILED;
+    if (request->damage.found) {
+        if (!answer.damaged) {
+            /* The kernel gave up on the disk: what it lies about next nobody knows. */
+            fail(storage, "read", reader_text(storage->reader));
+        }
+        request->damage.volume = answer.volume;
+        request->damage.user = load->user;
+        memcpy(request->damage.row, answer.row, sizeof request->damage.row);
     }
-    if (request->checkpoint_seq != 0 && answer.status != READ_FAILED) {
+    if (request->checkpoint_seq != 0 && !request->damage.found) {
         answer.status = READ_FOUND;
         answer.seq = request->checkpoint_seq;
     }

@@ -93,9 +93,8 @@ static uint64_t user_id_of(uint64_t user)
 
 static void open_journal(struct bench *bench, uint64_t start_lsn)
 {
-    const struct journal_config config = {
-        { 1, 1, 0 }, start_lsn, SEGMENT_BYTES, bench->segment_count, RING_BYTES
-    };
+    const struct journal_config config = { { 1, 1, 0 },          start_lsn,  SEGMENT_BYTES,
+                                           bench->segment_count, RING_BYTES, false };
     struct hf_error error;
 
     bench->journal = journal_open(&config, &error);

@@ -62,8 +62,8 @@ static void append_batch(struct journal *journal, uint64_t *ticket)
 
 static void write_original(void)
 {
-    const struct journal_config config = { identity, START_LSN, SEGMENT_BYTES, SEGMENT_COUNT,
-                                           65536 };
+    const struct journal_config config = { identity,      START_LSN, SEGMENT_BYTES,
+                                           SEGMENT_COUNT, 65536,     false };
     struct hf_error error;
     struct journal *journal = journal_open(&config, &error);
     uint64_t ticket = 0;

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "core/base/check.h"
+#include "store/mark.h"
+#include "store/recover.h"
 #include "tests/sim/fail.h"
 #include "tests/sim/volume_map.h"
 
@@ -19,10 +21,15 @@ void disk_open(struct disk *disk, struct hazards *hazards, struct prng *prng, ui
     }
 }
 
+static uint32_t bytes_of(const struct disk_set *set, uint32_t segment)
+{
+    return segment == set->segment_count ? MARK_FILE_BYTES : set->segment_bytes;
+}
+
 static void free_segments(struct disk_set *set)
 {
     for (uint16_t core = 0; core < set->core_count; core++) {
-        for (uint32_t i = 0; i < set->segment_count; i++) {
+        for (uint32_t i = 0; i <= set->segment_count; i++) {
             free(set->segments[core][i]);
             set->segments[core][i] = NULL;
         }
@@ -55,10 +62,25 @@ void disk_make_segments(struct disk *disk, uint16_t core_count, uint32_t segment
         .segment_bytes = segment_bytes,
     };
     for (uint16_t core = 0; core < core_count; core++) {
-        for (uint32_t i = 0; i < segment_count; i++) {
-            set->segments[core][i] = calloc(1, segment_bytes);
+        for (uint32_t i = 0; i <= segment_count; i++) {
+            set->segments[core][i] = calloc(1, bytes_of(set, i));
             SIM_CHECK(set->segments[core][i] != NULL, "out of memory");
         }
+    }
+}
+
+void disk_write_start_marks(struct disk *disk)
+{
+    const struct manifest *manifest = &disk->manifest;
+    const struct mark mark = { manifest->start_lsn, manifest->start_lsn, 0 };
+
+    for (uint16_t core = 0; core < manifest->core_count; core++) {
+        const struct journal_identity identity = { recover_block_id(manifest->directory_id),
+                                                   manifest->incarnation, core };
+
+        mark_seal(disk->set.segments[core][disk->set.segment_count] +
+                      (size_t)mark_start_block(manifest->incarnation) * JOURNAL_BLOCK_BYTES,
+                  &identity, &mark);
     }
 }
 
@@ -88,10 +110,10 @@ static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8
     const struct disk_core *core = context;
     const struct disk_set *set = &core->disk->set;
 
-    HF_ASSERT(core->core < set->core_count && segment < set->segment_count);
+    HF_ASSERT(core->core < set->core_count && segment <= set->segment_count);
     HF_ASSERT(offset % JOURNAL_BLOCK_BYTES == 0 && byte_count % JOURNAL_BLOCK_BYTES == 0);
     for (size_t i = 0; i < byte_count; i += JOURNAL_BLOCK_BYTES) {
-        if (offset + i < set->segment_bytes) {
+        if (offset + i < bytes_of(set, segment)) {
             memcpy(to + i, set->segments[core->core][segment] + offset + i, JOURNAL_BLOCK_BYTES);
         } else {
             memset(to + i, 0, JOURNAL_BLOCK_BYTES);
@@ -112,8 +134,8 @@ void disk_submit(struct disk *disk, uint16_t core, const struct journal_write *w
     HF_ASSERT(write->offset % JOURNAL_BLOCK_BYTES == 0 &&
               write->byte_count % JOURNAL_BLOCK_BYTES == 0 && write->byte_count > 0);
     HF_ASSERT((uintptr_t)write->bytes % JOURNAL_BLOCK_BYTES == 0);
-    HF_ASSERT(write->segment < disk->set.segment_count &&
-              write->offset + write->byte_count <= disk->set.segment_bytes);
+    HF_ASSERT(write->segment <= disk->set.segment_count &&
+              write->offset + write->byte_count <= bytes_of(&disk->set, write->segment));
     disk->writes[core] = (struct disk_write){
         .active = true,
         .segment = write->segment,

@@ -36,7 +36,7 @@ struct disk_set {
     uint16_t core_count;
     uint32_t segment_count;
     uint32_t segment_bytes;
-    uint8_t *segments[DISK_CORES_MAX][DISK_SEGMENTS_MAX];
+    uint8_t *segments[DISK_CORES_MAX][DISK_SEGMENTS_MAX + 1]; /* behind them, the marks */
 };
 
 struct disk {
@@ -56,6 +56,9 @@ void disk_close(struct disk *disk);
 /* Zeroed segments, unless they are there in this shape: then they hold what they held. */
 void disk_make_segments(struct disk *disk, uint16_t core_count, uint32_t segment_count,
                         uint32_t segment_bytes);
+
+/* What a start says in each core's marks, for the manifest's incarnation and start LSN. */
+void disk_write_start_marks(struct disk *disk);
 
 /* For reading one core's segments, as directory_source() is. */
 struct disk_core {

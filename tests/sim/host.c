@@ -284,6 +284,8 @@ static bool recover_all(struct host *host, uint64_t *next_lsn, struct hf_error *
         .core_count = disk->manifest.core_count,
         .segment_bytes = disk->manifest.segment_bytes,
         .segment_count = disk->manifest.segment_count,
+        .marks = true,
+        .applied_min = disk->manifest.applied,
         .core_of_volume = disk->manifest.core_of_volume,
         .sources = sources,
         .volumes = disk->volumes,
@@ -347,7 +349,14 @@ static void begin_run(struct host *host, uint64_t start_lsn)
     manifest->segment_bytes = host->options->segment_bytes;
     manifest->segment_count = host->options->segments;
     manifest->core_count = host->core_count;
+    for (uint16_t i = 0; i < manifest->volume_count; i++) {
+        struct hf_error error;
+
+        SIM_CHECK(recover_read_applied(host->disk->volumes[i], &manifest->applied[i], &error),
+                  "volume %u: %s", i, error.text);
+    }
     assign_volumes(host, manifest);
+    disk_write_start_marks(host->disk);
 }
 
 static void set_fuse(struct disk *disk, uint64_t operations)

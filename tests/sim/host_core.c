@@ -84,6 +84,7 @@ void host_core_open(struct host *host, struct core *core, uint64_t start_lsn)
         .segment_bytes = manifest->segment_bytes,
         .segment_count = manifest->segment_count,
         .ring_bytes = RING_BYTES,
+        .marks = true,
     };
 
     core->identity = journal.identity;

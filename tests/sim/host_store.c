@@ -8,6 +8,7 @@
 #include "tests/sim/volume_map.h"
 
 #define SHORT_WRITES 50 /* in a thousand */
+#define MARKS        30 /* in a thousand, of what is written */
 #define FLUSH_MEMORY 65536
 #define LAG_MAX      5
 
@@ -142,11 +143,14 @@ bool host_disk_step(struct host *host, uint16_t number)
         written(host, core);
         return true;
     }
+    if (!host->calm && prng_chance(host->prng, MARKS)) {
+        journal_want_mark(core->journal);
+    }
     if (!journal_next_write(core->journal, &next)) {
         flush_begin(host, core);
         return false;
     }
-    if (next.offset == 0) {
+    if (next.offset == 0 && next.segment < host->disk->set.segment_count) {
         core->segments_begun++;
         if (core->segments_begun > host->options->segments) {
             host_count(host, HAZARD_SEGMENTS_AGAIN);

@@ -7,7 +7,7 @@
 
 void memory_disk_init(struct memory_disk *disk, uint32_t segment_bytes, uint32_t segment_count)
 {
-    disk->bytes = calloc(segment_count, segment_bytes);
+    disk->bytes = calloc(segment_count + 1U, segment_bytes);
     disk->segment_bytes = segment_bytes;
     disk->segment_count = segment_count;
     disk->reads_until_failure = 0;
@@ -25,7 +25,7 @@ static bool disk_read(void *context, uint32_t segment, uint64_t offset, uint8_t 
 {
     struct memory_disk *disk = context;
 
-    HF_ASSERT(segment < disk->segment_count && offset % JOURNAL_BLOCK_BYTES == 0 &&
+    HF_ASSERT(segment <= disk->segment_count && offset % JOURNAL_BLOCK_BYTES == 0 &&
               byte_count % JOURNAL_BLOCK_BYTES == 0);
     if (disk->reads_until_failure > 0 && --disk->reads_until_failure == 0) {
         return false;
@@ -51,7 +51,7 @@ bool memory_disk_write(struct memory_disk *disk, struct journal *journal)
     if (!journal_next_write(journal, &write)) {
         return false;
     }
-    HF_ASSERT(write.segment < disk->segment_count);
+    HF_ASSERT(write.segment <= disk->segment_count);
     HF_ASSERT(write.offset + write.byte_count <= disk->segment_bytes);
     HF_ASSERT(write.offset % JOURNAL_BLOCK_BYTES == 0);
     HF_ASSERT((uintptr_t)write.bytes % JOURNAL_BLOCK_BYTES == 0);

@@ -14,7 +14,7 @@
 #include "store/record.h"
 
 struct memory_disk {
-    uint8_t *bytes; /* segments end to end */
+    uint8_t *bytes; /* segments end to end; behind them as much room for marks */
     uint32_t segment_bytes;
     uint32_t segment_count;
     uint32_t reads_until_failure; /* 0: none fails */

@@ -105,7 +105,8 @@ static bool begin_run(struct directory *directory, uint16_t cores, uint32_t segm
                       uint64_t start_lsn, struct hf_error *error)
 {
     uint16_t map[VOLUMES];
-    const struct directory_run run = { cores, map, SEGMENT_BYTES, segments, start_lsn };
+    const uint64_t applied[VOLUMES] = { 1, 2, UINT64_MAX, 4 };
+    const struct directory_run run = { cores, map, applied, SEGMENT_BYTES, segments, start_lsn, 0 };
 
     for (uint16_t v = 0; v < VOLUMES; v++) {
         map[v] = v % cores;
@@ -164,6 +165,7 @@ static void a_new_directory_keeps_what_it_was_made_with(void **state)
     assert_int_equal(directory_manifest(directory)->start_lsn, 4096);
     assert_int_equal(directory_manifest(directory)->core_count, 2);
     assert_int_equal(directory_manifest(directory)->core_of_volume[3], 1);
+    assert_int_equal(directory_manifest(directory)->applied[3], 4);
     assert_true(directory_open_segments(directory, &error));
     directory_close(directory);
 }
@@ -343,12 +345,14 @@ static void manifests_that_contradict_themselves_are_damaged(void **state)
     const struct manifest sound = {
         .volume_count = 2,
         .incarnation = 1,
+        .epoch = 1700000000,
         .start_lsn = 4096,
         .journal_set = 1,
         .segment_bytes = SEGMENT_BYTES,
         .segment_count = 3,
         .core_count = 2,
         .core_of_volume = { 0, 1 },
+        .applied = { UINT64_MAX, 4096 },
     };
     struct manifest rows[8];
     struct manifest read;
@@ -394,6 +398,18 @@ static void missing_and_cut_segments_are_refused(void **state)
     assert_int_equal(unlink(path), 0);
     assert_false(directory_open_segments(directory, &error));
     assert_non_null(strstr(error.text, "journal-1/01-001 is missing"));
+    directory_close(directory);
+
+    directory = open_it(scratch);
+    write_file(scratch, "journal-1/01-001", "", 0);
+    assert_int_equal(truncate(path, SEGMENT_BYTES), 0);
+    file_path(scratch, "journal-1/00-mark", path);
+    assert_int_equal(truncate(path, 4096), 0);
+    assert_false(directory_open_segments(directory, &error));
+    assert_non_null(strstr(error.text, "00-mark is 4096 bytes long, and should be 16384"));
+    assert_int_equal(unlink(path), 0);
+    assert_false(directory_open_segments(directory, &error));
+    assert_non_null(strstr(error.text, "journal-1/00-mark is missing"));
     directory_close(directory);
 }
 

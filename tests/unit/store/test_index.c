@@ -269,7 +269,7 @@ static void a_block_costs_68_bytes_however_full(void **state)
 static void records_of_an_append_are_found_where_they_lie(void **state)
 {
     (void)state;
-    const struct journal_config config = { { 1, 1, 0 }, 4096, 128 * 1024, 3, 128 * 1024 };
+    const struct journal_config config = { { 1, 1, 0 }, 4096, 128 * 1024, 3, 128 * 1024, false };
     struct hf_error error = { 0 };
     struct journal *journal = journal_open(&config, &error);
     struct index *index = open_index(INDEX_ENTRIES_FOR(3 * 128 * 1024));

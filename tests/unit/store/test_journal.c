@@ -21,8 +21,8 @@ static const struct journal_identity identity = { 0x1122334455667788, 7, 3 };
 
 static struct journal *open_journal(void)
 {
-    const struct journal_config config = { identity, START_LSN, SEGMENT_BYTES, SEGMENT_COUNT,
-                                           RING_BYTES };
+    const struct journal_config config = { identity,      START_LSN,  SEGMENT_BYTES,
+                                           SEGMENT_COUNT, RING_BYTES, false };
     struct hf_error error = { 0 };
     struct journal *journal = journal_open(&config, &error);
 
@@ -390,7 +390,12 @@ static void blocks_tell_foreign_torn_and_newer_apart(void **state)
     (void)state;
     uint8_t bytes[JOURNAL_BLOCK_BYTES] = { 0 };
     struct journal_block block = {
-        .lsn = 8192, .batch_lsn = 4096, .batch_blocks = 2, .batch_crc = 5, .payload_bytes = 9
+        .lsn = 8192,
+        .batch_lsn = 4096,
+        .batch_blocks = 2,
+        .batch_crc = 5,
+        .segment = 3,
+        .payload_bytes = 9,
     };
     struct journal_block read;
 
@@ -402,6 +407,7 @@ static void blocks_tell_foreign_torn_and_newer_apart(void **state)
     assert_int_equal(read.batch_lsn, block.batch_lsn);
     assert_int_equal(read.batch_blocks, block.batch_blocks);
     assert_int_equal(read.batch_crc, block.batch_crc);
+    assert_int_equal(read.segment, block.segment);
     assert_int_equal(read.payload_bytes, block.payload_bytes);
     assert_int_equal(journal_block_check(bytes, 2, 2, &read), JOURNAL_BLOCK_FOREIGN);
     assert_int_equal(journal_block_check(bytes, 1, 3, &read), JOURNAL_BLOCK_FOREIGN);
@@ -422,12 +428,13 @@ static void settings_out_of_range_are_refused(void **state)
 {
     (void)state;
     const struct journal_config rows[] = {
-        { identity, 0, SEGMENT_BYTES, 4, RING_BYTES },
-        { identity, 5000, SEGMENT_BYTES, 4, RING_BYTES },
-        { identity, 4096, SEGMENT_BYTES + 1, 4, RING_BYTES },
-        { identity, 4096, SEGMENT_BYTES, 2, RING_BYTES },
-        { identity, 4096, SEGMENT_BYTES, 4, RING_BYTES + 4096 },
-        { identity, 4096, SEGMENT_BYTES, 4, RING_BYTES / 2 },
+        { identity, 0, SEGMENT_BYTES, 4, RING_BYTES, true },
+        { identity, 5000, SEGMENT_BYTES, 4, RING_BYTES, true },
+        { identity, 4096, SEGMENT_BYTES + 1, 4, RING_BYTES, true },
+        { identity, 4096, SEGMENT_BYTES, 2, RING_BYTES, true },
+        { identity, 4096, SEGMENT_BYTES, 65536, RING_BYTES, true },
+        { identity, 4096, SEGMENT_BYTES, 4, RING_BYTES + 4096, true },
+        { identity, 4096, SEGMENT_BYTES, 4, RING_BYTES / 2, true },
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -14,8 +14,8 @@ void world_init(struct world *world, uint64_t seed, uint32_t segment_bytes, uint
     world->identity = (struct journal_identity){ 0, 3, 0 }; /* of a directory id of zeros */
     world->batch_tickets = 3;
 
-    const struct journal_config config = { world->identity, WORLD_START_LSN, segment_bytes,
-                                           segment_count, WORLD_RING_BYTES };
+    const struct journal_config config = { world->identity, WORLD_START_LSN,  segment_bytes,
+                                           segment_count,   WORLD_RING_BYTES, false };
 
     memory_disk_init(&world->disk, segment_bytes, segment_count);
     world->journal = journal_open(&config, &error);
