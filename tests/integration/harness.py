@@ -127,11 +127,11 @@ class Server:
         return [f"--{key.replace('_', '-')}={value}" for key, value in options.items()
                 if value is not None]
 
-    def start(self, wait=True, **changes):
+    def start(self, wait=True, extra=(), **changes):
         assert self.process is None
         self.lines = []
         self.changed = threading.Condition()
-        self.process = subprocess.Popen([HOLDFASTD, *self.arguments(**changes)],
+        self.process = subprocess.Popen([HOLDFASTD, *extra, *self.arguments(**changes)],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, text=True, errors="replace",
                                         env=self.environment)

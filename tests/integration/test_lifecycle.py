@@ -259,32 +259,6 @@ class Crash(OneServer):
             self.check_log(server, talkers[1], talkers[0])
         self.assertGreater(server.metric("holdfast_incarnation"), 3)
 
-    def test_damage_in_a_volume_is_never_given_out(self):
-        server = self.make(flush_interval_s=1).start()
-        needle = os.urandom(16).hex().encode() * 4
-        client = server.login(1001)
-        client.wait_answer(client.send(1001, needle))
-        server.wait_metric("holdfast_unflushed_entries", 0)
-        client.close()
-        server.stop()
-        found = 0
-        for name in os.listdir(server.data):
-            if not name.endswith(".mdb"):
-                continue
-            with open(os.path.join(server.data, name), "r+b") as file:
-                at = file.read().find(needle)
-                if at >= 0:
-                    file.seek(at + 5)
-                    file.write(b"!")
-                    found += 1
-        self.assertEqual(found, 1)
-        server.start()
-        with self.assertRaises((OSError, wire.Closed)):
-            with server.login(1001) as client:
-                client.wait_entries(1)
-        self.assertEqual(server.wait_exit(), 74)
-        self.assertTrue(server.find_lines("event=failed .*"), server.log())
-
     def test_resume_token_and_tls_ticket_outlive_the_process(self):
         server = self.make().start()
         client = server.login(1001)
