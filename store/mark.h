@@ -25,7 +25,7 @@
 #include "store/journal.h"
 
 #define MARK_BLOCKS     4
-#define MARK_FILE_BYTES (MARK_BLOCKS * JOURNAL_BLOCK_BYTES)
+#define MARK_FILE_BYTES ((size_t)MARK_BLOCKS * JOURNAL_BLOCK_BYTES)
 
 struct mark {
     uint64_t durable_lsn; /* everything below it is on the disk */
