@@ -222,7 +222,22 @@ static int handshake_advance(struct tls_handshake *handshake)
     if (result == 0 && handshake_lacks_alpn(handshake, state)) {
         return MBEDTLS_ERR_SSL_NO_APPLICATION_PROTOCOL;
     }
+    /* What follows a ClientHello is under another key, so it ends its record (RFC 8446 5.1). */
+    if (result == 0 && state == MBEDTLS_SSL_CLIENT_HELLO &&
+        handshake_state(handshake) == MBEDTLS_SSL_SERVER_HELLO &&
+        mbedtls_ssl_check_pending(&handshake->ssl) != 0) {
+        return MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
+    }
     return result;
+}
+
+/* change_cipher_spec is passed over, but not before the first ClientHello (RFC 8446 5). */
+static bool handshake_begins_wrong(const struct tls_handshake *handshake)
+{
+    const struct tls_handshake_io *io = handshake->io;
+
+    return handshake->server != NULL && handshake->in_bytes_total == 0 &&
+           io->in_used < io->in_bytes && io->in[io->in_used] == MBEDTLS_SSL_MSG_CHANGE_CIPHER_SPEC;
 }
 
 static enum tls_handshake_fault handshake_fault_of(int result)
@@ -291,6 +306,18 @@ static bool handshake_met_plain_alert(const struct tls_handshake *handshake, int
            load_be16(record + 3) == 2;
 }
 
+/* mbedTLS has two numbers for it, and neither says so. */
+static bool handshake_met_long_record(const struct tls_handshake *handshake, int result)
+{
+    const uint8_t *record = handshake->ssl.MBEDTLS_PRIVATE(in_hdr);
+    const bool sealed = record[0] == MBEDTLS_SSL_MSG_APPLICATION_DATA;
+
+    return (result == MBEDTLS_ERR_SSL_INVALID_RECORD || result == MBEDTLS_ERR_SSL_BAD_INPUT_DATA) &&
+           record[0] >= MBEDTLS_SSL_MSG_CHANGE_CIPHER_SPEC &&
+           record[0] <= MBEDTLS_SSL_MSG_APPLICATION_DATA &&
+           load_be16(record + 3) > (sealed ? TLS_CIPHERTEXT_BYTES_MAX : TLS_PLAINTEXT_BYTES_MAX);
+}
+
 static void handshake_describe(struct tls_handshake *handshake, int result)
 {
     const char *text = handshake_faults[handshake->fault].text;
@@ -326,7 +353,9 @@ static enum tls_handshake_status handshake_fail(struct tls_handshake *handshake,
                                                 enum tls_handshake_fault fault, int result)
 {
     const bool alerted = handshake->ssl.MBEDTLS_PRIVATE(out_msgtype) == MBEDTLS_SSL_MSG_ALERT;
-    const enum tls_alert alert = handshake_alert_of(fault);
+    const enum tls_alert alert = handshake_met_long_record(handshake, result)
+                                     ? TLS_ALERT_RECORD_OVERFLOW
+                                     : handshake_alert_of(fault);
 
     handshake->fault = fault;
     handshake->status = TLS_HANDSHAKE_FAILED;
@@ -404,6 +433,9 @@ enum tls_handshake_status tls_handshake_step(struct tls_handshake *handshake,
     }
     handshake->io = io;
 
+    if (handshake_begins_wrong(handshake)) {
+        result = MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
+    }
     /* Beyond "over" a server still writes its tickets. */
     while (result == 0 && handshake_state(handshake) != MBEDTLS_SSL_HANDSHAKE_OVER) {
         result = handshake_advance(handshake);
