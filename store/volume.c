@@ -81,6 +81,12 @@ static void open_failed(struct hf_error *error, const char *path, int code)
     if (code == MDB_INVALID || code == MDB_VERSION_MISMATCH || code == MDB_CORRUPTED) {
         hf_error_set(error, EX_DATAERR, 0, "%s: damaged, or no volume: %s", path,
                      mdb_strerror(code));
+    } else if (code == ENOMEM) {
+        hf_error_set(
+            error, EX_OSERR, 0,
+            "%s: can't be mapped: too little address space (RLIMIT_AS), or its first pages "
+            "are damaged",
+            path);
     } else if (code == ENOENT) {
         hf_error_set(error, EX_DATAERR, ENOENT, "%s is missing", path);
     } else if (code < 0) {
