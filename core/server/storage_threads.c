@@ -21,7 +21,7 @@
 #define FLUSHER_NICE    1
 #define AHEAD_PER_ROUND 32
 /* How long a flush's memory, tens of megabytes, waits for the next one. */
-#define KEEP_MS 5000
+#define KEEP_MS 500
 
 static bool is_stopping(const struct storage *storage)
 {

@@ -1,5 +1,6 @@
 """idle: what a connection costs. handshakes: what letting it in costs. storm: all at once."""
 
+import threading
 import time
 
 import proc
@@ -7,6 +8,9 @@ from checks import Ledger
 from figures import median, slope
 from machine import Failure, cpus_allowed, one_scheduling_group
 from scenarios_messages import JOURNAL_BYTES, two_cpus
+
+ALWAYS_FULL = 10000000  # full handshakes before tickets are used
+STORM_REST_S = 20  # after which what a storm needed must have been given back
 
 
 def await_freed(seconds=60):
@@ -157,23 +161,73 @@ def handshakes(bench):
 # ---- storm
 
 
+class MemoryWatch:
+    """The anonymous memory of a server, looked at now and then while something goes on."""
+
+    def __init__(self, server):
+        self._pid = server.pid
+        self._done = threading.Event()
+        self.peak = 0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self):
+        while not self._done.wait(0.5):
+            try:
+                self.peak = max(self.peak, proc.anonymous_bytes(self._pid))
+            except (FileNotFoundError, ProcessLookupError):
+                return
+
+    def end(self):
+        self._done.set()
+        self._thread.join()
+        return self.peak
+
+
+def storm_run(bench, clients, kind, ledger):
+    """One server, killed under load: all clients return and catch up. (the event, memory)."""
+    server = bench.server(f"storm-{kind}", max_connections=clients + 500,
+                          flush_interval_s=10, tls_psk_ke="true" if kind == "psk_ke" else "false")
+    server.start()
+    rate = min(1000, clients)
+    load = bench.load(server, steps=f"connect,greet,pace:{rate}:3:keep,await-restart:600,settle,"
+                      "hold,leave", clients=clients, threads=2, settle_timeout=180,
+                      back_off_max=5, psk_ke=kind == "psk_ke",
+                      full=ALWAYS_FULL if kind == "full" else clients // 20)
+    load.until("measured", 900)
+    before = proc.anonymous_bytes(server.pid)
+    server.kill()
+    server.start()
+    watch = MemoryWatch(server)
+    back = load.until("all_back", 700)
+    peak = watch.end()
+    load.until("begin", 300, "hold")
+    await_flushed(server)
+    time.sleep(STORM_REST_S)
+    after = proc.anonymous_bytes(server.pid)
+    load.release()
+    ledger.take(load, load.finish(300))
+    bench.done(server)
+    bench.say(f"storm.{kind}: {clients:,} clients back in {back['seconds']:.1f} s, on "
+              f"{len(cpus_allowed())} CPUs with the load; {back['resumed']:,} handshakes resumed, "
+              f"{back['full']:,} full; memory {before / 1e6:.0f} MB before, {peak / 1e6:.0f} at most, "
+              f"{after / 1e6:.0f} after")
+    if kind == "full" and back["resumed"] or kind != "full" and back["full"] > clients // 50:
+        bench.fault(f"storm.{kind}: {back['full']} full handshakes, {back['resumed']} resumed")
+    return back["seconds"], before, peak, after
+
+
 def storm(bench):
     clients = 1000 if bench.quick else 50000
     ledger = Ledger(bench, "storm")
-    server = bench.server("storm", max_connections=clients + 500)
-    server.start()
-    steps = ["connect", "greet", *["drop"] * bench.runs, "settle", "leave"]
-    load = bench.load(server, steps=",".join(steps), clients=clients, threads=2,
-                      settle_timeout=120)
-    connected = load.until("connected", 900)
-    events = [load.until("storm", 900) for _ in range(bench.runs)]
-    ledger.take(load, load.finish(300))
-    for event in events:
-        bench.say(f"storm: {event['clients']:,} clients back in {event['seconds']:.1f} s, on "
-                  f"{len(cpus_allowed())} CPUs with the load; {event['resumed']:,} handshakes "
-                  f"resumed, {event['full']:,} full, {event['failed']:,} attempts failed")
     bench.report.add("storm.connections", "connections", [clients])
-    bench.report.add("storm.seconds", "s", [event["seconds"] for event in events],
-                     ("all connected for the first time, s", connected["seconds"]))
+    for kind in ("psk_dhe_ke", "psk_ke", "full"):
+        # The first kind is how clients return; the others are taken once, to compare.
+        runs = [storm_run(bench, clients, kind, ledger)
+                for _ in range(bench.runs if kind == "psk_dhe_ke" else 1)]
+        name = "storm" if kind == "psk_dhe_ke" else f"storm.{kind}"
+        bench.report.add(f"{name}.seconds", "s", [seconds for seconds, *_ in runs])
+        before = ("before the storm", median([run[1] for run in runs]))
+        bench.report.add(f"{name}.peak_bytes", "B", [run[2] for run in runs], before)
+        bench.report.add(f"{name}.final_bytes", "B", [run[3] for run in runs], before)
     ledger.report()
-    bench.done(server)

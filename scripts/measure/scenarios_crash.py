@@ -8,7 +8,7 @@ from machine import cpus_allowed
 
 
 def crash(bench):
-    kills = 5 if bench.quick else 60
+    kills = 5 if bench.quick else 300
     cores = min(2, len(cpus_allowed()))
     ledger = Ledger(bench, "crash")
     server = bench.server("crash", cores=cores, max_connections=1024, **SMALL_JOURNAL)
