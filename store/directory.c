@@ -374,6 +374,24 @@ static bool open_segment(struct directory *directory, const char *name, int flag
     return true;
 }
 
+/* What a killed process wrote last may be seen and yet not be on the disk. */
+static bool sync_segments(struct directory *directory, struct hf_error *error)
+{
+    const struct manifest *manifest = &directory->manifest;
+
+    for (size_t i = 0; i < directory->segment_fd_count; i++) {
+        if (fdatasync(directory->segment_fds[i]) != 0) {
+            const int errno_value = errno;
+            char name[NAME_BYTES_MAX];
+
+            segment_name(manifest, (uint16_t)(i / file_count(manifest)),
+                         (uint32_t)(i % file_count(manifest)), name);
+            return failed(error, errno_value, name);
+        }
+    }
+    return true;
+}
+
 static bool open_all_segments(struct directory *directory, int flags, struct hf_error *error)
 {
     const struct manifest *manifest = &directory->manifest;
@@ -405,7 +423,7 @@ static bool open_all_segments(struct directory *directory, int flags, struct hf_
 
 bool directory_open_segments(struct directory *directory, struct hf_error *error)
 {
-    if (!open_all_segments(directory, O_RDONLY, error)) {
+    if (!open_all_segments(directory, O_RDONLY, error) || !sync_segments(directory, error)) {
         hf_error_prepend(error, "data directory %s", directory->path);
         return false;
     }
@@ -418,6 +436,15 @@ int directory_segment_fd(const struct directory *directory, uint16_t core, uint3
 
     HF_ASSERT(core < directory->manifest.core_count && segment < files);
     return directory->segment_fds[(size_t)core * files + segment];
+}
+
+void directory_segment_path(const struct directory *directory, uint16_t core, uint32_t segment,
+                            char *path, size_t room)
+{
+    char name[NAME_BYTES_MAX];
+
+    segment_name(&directory->manifest, core, segment, name);
+    (void)snprintf(path, room, "%s/%s", directory->path, name);
 }
 
 static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8_t *to,

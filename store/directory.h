@@ -51,7 +51,9 @@ bool directory_volume_path(const struct directory *directory, uint16_t volume, c
                            size_t room);
 
 /*
- * Opens the segments of the last run for reading. False: one is missing, or of the wrong size.
+ * Opens the segments of the last run for reading, and syncs them: a process that was killed may have
+ * left writes there that are seen, but not on the disk, and recovery builds on what it sees. False:
+ * one is missing, or of the wrong size.
  */
 bool directory_open_segments(struct directory *directory, struct hf_error *error);
 /* Reads a core's segments: those of the last run, and from directory_begin_run() on those of this
@@ -78,6 +80,9 @@ bool directory_begin_run(struct directory *directory, const struct directory_run
 /* The descriptor of a segment, open for reading and writing, with O_DIRECT where there is such a
  * thing. Number segment_count: that of the marks. */
 int directory_segment_fd(const struct directory *directory, uint16_t core, uint32_t segment);
+/* Its path, for messages; cut if it doesn't fit. */
+void directory_segment_path(const struct directory *directory, uint16_t core, uint32_t segment,
+                            char *path, size_t room);
 
 /* Bytes that this process may still write to the file system. False: it can't be told. */
 bool directory_free_bytes(const struct directory *directory, uint64_t *free_bytes);

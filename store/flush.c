@@ -541,7 +541,7 @@ static enum flush_status slice_failed(struct flush *flush, enum schema_status st
     case SCHEMA_BROKEN:
         break;
     }
-    return FAIL(flush, FLUSH_BROKEN, "volume %u: %s", flush->volume, volume_text(volume));
+    return FAIL(flush, FLUSH_BROKEN, "volume-%03u.mdb: %s", flush->volume, volume_text(volume));
 }
 
 /* One transaction: the records [next_ref, upto), and the volume's ends if they are its last. */

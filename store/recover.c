@@ -1,5 +1,6 @@
 #include "store/recover.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,10 +130,11 @@ static enum recover_status scan_segment(struct scan *scan, uint32_t segment, uin
         if (count > SCAN_BLOCKS) {
             count = SCAN_BLOCKS;
         }
+        errno = 0;
         if (!scan->journal->source.read(scan->journal->source.context, segment,
                                         (uint64_t)at * JOURNAL_BLOCK_BYTES, buffer,
                                         (size_t)count * JOURNAL_BLOCK_BYTES)) {
-            hf_error_set(error, EX_IOERR, 0, "segment %u can't be read", segment);
+            hf_error_set(error, EX_IOERR, errno, "segment %u can't be read", segment);
             return RECOVER_REFUSED;
         }
         for (uint32_t i = 0; i < count; i++) {

@@ -44,6 +44,7 @@
 #define PAGES_AN_OPERATION 3
 /* Branches, free lists, the meta pages of tables. */
 #define PAGES_EXTRA 64
+#define NAME_BYTES  2048
 
 struct volume_txn {
     struct volume *volume;
@@ -74,6 +75,17 @@ static enum volume_status failed(struct volume_txn *txn, const char *what, int c
     }
     snprintf(txn->text, sizeof txn->text, "%s: %s", what, mdb_strerror(code));
     return code == MDB_MAP_FULL || code == ENOSPC || code == EDQUOT ? VOLUME_FULL : VOLUME_BROKEN;
+}
+
+/*
+ * Of a commit or a sync. A full disk is no excuse there: after a sync that failed, pages that never
+ * reached the disk count as clean, and trying again would build on them.
+ */
+static enum volume_status failed_to_write(struct volume_txn *txn, const char *what, int code)
+{
+    const enum volume_status status = failed(txn, what, code);
+
+    return code == MDB_MAP_FULL ? status : VOLUME_BROKEN;
 }
 
 static void open_failed(struct hf_error *error, const char *path, int code)
@@ -139,6 +151,57 @@ static int open_env(struct volume *volume, const char *path)
     return code;
 }
 
+/* Everything of a new file's folder: its name, that is. */
+static int sync_folder_of(const char *path)
+{
+    char folder[NAME_BYTES];
+    const char *slash = strrchr(path, '/');
+    const size_t length = slash == NULL ? 0 : (size_t)(slash - path);
+
+    (void)snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : (int)length + 1,
+                   slash == NULL ? "." : path);
+
+    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int code = fd >= 0 && fsync(fd) == 0 ? 0 : errno;
+
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return code;
+}
+
+/*
+ * A new file gets its name when it is whole and synced: LMDB's own way of making one leaves, after a
+ * power cut, a file that is neither new nor a volume.
+ */
+static int make_file(uint64_t map_bytes, const char *path)
+{
+    struct volume fresh = { .map_bytes = map_bytes };
+    char name[NAME_BYTES];
+    char lock[NAME_BYTES + sizeof "-lock"];
+    int code;
+
+    if (snprintf(name, sizeof name, "%s.new", path) >= (int)sizeof name) {
+        return ENAMETOOLONG;
+    }
+    (void)snprintf(lock, sizeof lock, "%s-lock", name);
+    (void)unlink(name);
+    (void)unlink(lock);
+    code = open_env(&fresh, name);
+    if (code == 0) {
+        code = open_tables(&fresh, true);
+    }
+    if (code == 0) {
+        code = mdb_env_sync(fresh.env, 1);
+    }
+    mdb_env_close(fresh.env);
+    (void)unlink(lock);
+    if (code == 0 && rename(name, path) != 0) {
+        code = errno;
+    }
+    return code == 0 ? sync_folder_of(path) : code;
+}
+
 static bool measure_file(struct volume *volume)
 {
     struct stat status;
@@ -173,10 +236,11 @@ static bool check_length(struct volume *volume, const char *path, struct hf_erro
     return true;
 }
 
-static bool check_file(const char *path, bool create, struct hf_error *error)
+static bool check_file(const char *path, bool create, bool *missing, struct hf_error *error)
 {
     struct stat status;
 
+    *missing = false;
     if (stat(path, &status) == 0) {
         if (!S_ISREG(status.st_mode)) {
             hf_error_set(error, EX_DATAERR, 0, "%s: not a file", path);
@@ -187,9 +251,11 @@ static bool check_file(const char *path, bool create, struct hf_error *error)
             hf_error_set(error, EX_DATAERR, 0, "%s: damaged: it is empty", path);
             return false;
         }
+        *missing = status.st_size == 0;
         return true;
     }
     if (errno == ENOENT && create) {
+        *missing = true;
         return true;
     }
     open_failed(error, path, errno);
@@ -200,9 +266,10 @@ struct volume *volume_open(const char *path, const struct volume_options *option
                            struct hf_error *error)
 {
     struct volume *volume;
+    bool missing;
     int code;
 
-    if (!check_file(path, options->create, error)) {
+    if (!check_file(path, options->create, &missing, error)) {
         return NULL;
     }
     volume = calloc(1, sizeof *volume);
@@ -216,13 +283,16 @@ struct volume *volume_open(const char *path, const struct volume_options *option
     volume->write.volume = volume;
     volume->write.writes = true;
     volume->zeros_fd = -1;
-    code = open_env(volume, path);
+    code = missing ? make_file(volume->map_bytes, path) : 0;
+    if (code == 0) {
+        code = open_env(volume, path);
+    }
     if (code == 0) {
         if (!check_length(volume, path, error)) {
             volume_close(volume);
             return NULL;
         }
-        code = open_tables(volume, options->create);
+        code = open_tables(volume, false);
     }
     if (code == 0 && !options->buffered) {
         volume->zeros_fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
@@ -395,7 +465,7 @@ enum volume_status volume_commit(struct volume_txn *txn)
 
     const int code = mdb_txn_commit(txn->txn);
 
-    return code == 0 ? VOLUME_OK : failed(txn, "commit", code);
+    return code == 0 ? VOLUME_OK : failed_to_write(txn, "commit", code);
 }
 
 void volume_abort(struct volume_txn *txn)
@@ -408,7 +478,7 @@ void volume_abort(struct volume_txn *txn)
 enum volume_status volume_sync(struct volume *volume)
 {
     const int code = mdb_env_sync(volume->env, 1);
-    return code == 0 ? VOLUME_OK : failed(&volume->write, "sync", code);
+    return code == 0 ? VOLUME_OK : failed_to_write(&volume->write, "sync", code);
 }
 
 struct volume_txn *volume_reader_open(struct volume *volume, struct hf_error *error)

@@ -13,7 +13,9 @@
  * Durable  A commit survives the death of the process; only volume_sync() makes it survive the
  *          machine's. Until then a power cut may take commits back, newest first, never in part.
  * Errors   VOLUME_FULL: no room; the transaction is gone (abort it), what was committed stands,
- *          and a later one may succeed. VOLUME_BROKEN: the disk failed or the file is damaged:
+ *          and a later one may succeed. No commit or sync says so after it has begun to write: the
+ *          room was made sure of, and what a failed sync has left behind nobody knows.
+ *          VOLUME_BROKEN: the disk failed or the file is damaged:
  *          stop the process. volume_text() says what happened last.
  * Limits   Keys of 1-64 bytes, values of 0-2,000.
  */
