@@ -14,7 +14,11 @@
 
 #include "core/base/check.h"
 #include "core/io/thread.h"
+#include "core/server/bus_error.h"
 #include "core/tls/handshake.h"
+
+/* Behind the reason why a disk doesn't let us start. */
+#define DISK_REMEDY "; the disk failed: mend or replace it, then start again"
 
 #define TURN_NS  (500 * CLOCK_NS_PER_MS)
 #define DRAIN_NS (20 * CLOCK_NS_PER_MS)
@@ -257,8 +261,8 @@ static bool start(struct node *node, struct hf_error *error)
 
     /* TLS before the log, whose first line says its version. */
     if (!config_check(config, error) || !log_parse_level(config->log_level, &node->level) ||
-        !block_signals(node, error) || tls_global_init(error) != 0 || !open_logs(node, error) ||
-        !choose_cores(config, &node->core_count, error) ||
+        !block_signals(node, error) || !bus_error_watch(error) || tls_global_init(error) != 0 ||
+        !open_logs(node, error) || !choose_cores(config, &node->core_count, error) ||
         !node_plan_journal(config, node->core_count, &node->journal, error)) {
         return false;
     }
@@ -381,7 +385,8 @@ static int run(const struct config *config, bool restoring)
         drain(node);
     } else if (error.exit_code != 0) {
         (void)log_drain(node->logs, node->log_count);
-        log_fatal("not_started", "reason=\"%s\"", error.text);
+        log_fatal("not_started", "reason=\"%s%s\"", error.text,
+                  error.exit_code == EX_IOERR ? DISK_REMEDY : "");
     }
     end(node);
     free(node);

@@ -14,6 +14,18 @@
 #define PAUSE_AFTER_PERMILLE  100 /* beyond where a flush begins */
 #define MARK_EVERY_NS         (1 * CLOCK_NS_PER_S)
 
+const char storage_mend_disk[] =
+    "the disk failed: mend or replace it, then start again; what was accepted is replayed";
+
+void storage_fail(struct storage *storage, const char *what, const char *text, const char *remedy)
+{
+    char line[2 * CONFIG_TEXT_BYTES_MAX + HF_ERROR_TEXT_BYTES];
+
+    (void)snprintf(line, sizeof line, "core %u: %s: %s%s%s", storage->options.index, what, text,
+                   remedy != NULL ? "; " : "", remedy != NULL ? remedy : "");
+    storage->options.fail(storage->options.fail_context, line);
+}
+
 static bool open_loads(struct storage *storage)
 {
     storage->loads = calloc(STORAGE_LOADS_MAX, sizeof *storage->loads);
@@ -202,6 +214,7 @@ static void submit_write(struct storage *storage, struct ring *ring, uint64_t ta
     if (storage->failed || !journal_next_write(storage->journal, &write)) {
         return;
     }
+    storage->write_segment = write.segment;
     stat_add(&stats->journal_writes, 1);
     stat_add(&stats->journal_bytes, write.byte_count);
     ring_write_durable(ring,
@@ -236,14 +249,16 @@ bool storage_on_written(struct storage *storage, const struct ring_event *event,
 {
     if (event->result <= 0) {
         /* Never again: after a failed sync nothing says which bytes are on the disk. */
-        char text[160];
+        char path[CONFIG_TEXT_BYTES_MAX + 64];
         char reason[64];
-        (void)snprintf(text, sizeof text, "journal of core %u: durable write: %s",
-                       storage->options.index,
-                       event->result == 0 ? "nothing was written"
-                                          : strerror_r(-event->result, reason, sizeof reason));
+
+        directory_segment_path(storage->options.directory, (uint16_t)storage->options.index,
+                               storage->write_segment, path, sizeof path);
         storage->failed = true;
-        storage->options.fail(storage->options.fail_context, text);
+        storage_fail(storage, path,
+                     event->result == 0 ? "durable write: nothing was written"
+                                        : strerror_r(-event->result, reason, sizeof reason),
+                     storage_mend_disk);
         return false;
     }
 

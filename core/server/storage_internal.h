@@ -70,6 +70,7 @@ struct storage {
     bool ending;
     bool full_told;
     uint64_t mark_due_ns;
+    uint32_t write_segment;     /* of the write in flight, for a message */
     struct storage_flush flush; /* lent to the flusher while flush_sent */
 
     /* flusher thread */
@@ -84,6 +85,11 @@ struct storage {
     /* The flush waits for room. Relaxed: it guards nothing. Partners: run_flush / storage_is_full. */
     _Atomic bool full;
 };
+
+/* Stops the process: `what` failed, and `text` says how. `remedy` may be NULL. Any thread. */
+void storage_fail(struct storage *storage, const char *what, const char *text, const char *remedy);
+/* What a failed disk asks for. */
+extern const char storage_mend_disk[];
 
 bool storage_ahead_open(struct storage *storage, struct hf_error *error)
     __attribute__((warn_unused_result));

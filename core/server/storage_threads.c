@@ -121,13 +121,15 @@ static void set_ahead(struct storage *storage, const struct flush *flush)
 struct segment_files {
     const struct directory *directory;
     uint16_t core;
+    int failed_errno; /* of the last read that failed; 0: none has */
+    uint32_t failed_segment;
 };
 
 /* O_DIRECT files take aligned memory only; flush and journal_fetch give it. */
 static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8_t *to,
                          size_t byte_count)
 {
-    const struct segment_files *files = context;
+    struct segment_files *files = context;
     const int fd = directory_segment_fd(files->directory, files->core, segment);
 
     while (byte_count > 0) {
@@ -137,6 +139,8 @@ static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8
             continue;
         }
         if (got < 0) {
+            files->failed_errno = errno;
+            files->failed_segment = segment;
             return false;
         }
         if (got == 0) {
@@ -150,16 +154,27 @@ static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8
     return true;
 }
 
-static void fail(struct storage *storage, const char *what, const char *text)
+/* With the file that couldn't be read, if that is why. */
+static void fail_reading(struct storage *storage, const char *what, const char *text,
+                         const struct segment_files *files)
 {
-    char line[HF_ERROR_TEXT_BYTES + 64];
+    char path[CONFIG_TEXT_BYTES_MAX + 64];
+    char reason[64];
+    char whole[sizeof path + sizeof reason + HF_ERROR_TEXT_BYTES];
 
-    (void)snprintf(line, sizeof line, "core %u: %s: %s", storage->options.index, what, text);
-    storage->options.fail(storage->options.fail_context, line);
+    if (files->failed_errno == 0) {
+        storage_fail(storage, what, text, NULL);
+        return;
+    }
+    directory_segment_path(files->directory, files->core, files->failed_segment, path, sizeof path);
+    (void)snprintf(whole, sizeof whole, "%s: %s: %s", path,
+                   strerror_r(files->failed_errno, reason, sizeof reason), text);
+    storage_fail(storage, what, whole, storage_mend_disk);
 }
 
 /* True: everything is in the volumes, synced. False: the process stops, or must. */
-static bool run_flush(struct storage *storage, struct flush *flush)
+static bool run_flush(struct storage *storage, struct flush *flush,
+                      const struct segment_files *files)
 {
     for (;;) {
         const enum flush_status status = flush_step(flush);
@@ -185,10 +200,17 @@ static bool run_flush(struct storage *storage, struct flush *flush)
             sleep_on(storage, &storage->mail->flusher_bell, &storage->mail->reactor_to_flusher,
                      FULL_RETRY_MS);
             break;
-        case FLUSH_DAMAGED:
         case FLUSH_BROKEN:
             set_ahead(storage, NULL);
-            fail(storage, "flush", flush_text(flush));
+            if (files->failed_errno != 0) {
+                fail_reading(storage, "flush", flush_text(flush), files);
+            } else {
+                storage_fail(storage, "flush", flush_text(flush), storage_mend_disk);
+            }
+            return false;
+        case FLUSH_DAMAGED:
+            set_ahead(storage, NULL);
+            storage_fail(storage, "flush", flush_text(flush), NULL);
             return false;
         }
     }
@@ -209,13 +231,16 @@ static bool start_flush(struct storage *storage, const struct flush_config *conf
             return true;
         }
     }
-    fail(storage, "flush", error.text);
+    storage_fail(storage, "flush", error.text, NULL);
     return false;
 }
 
 static void flush_once(struct storage *storage, const struct storage_flush *order)
 {
-    struct segment_files files = { storage->options.directory, (uint16_t)storage->options.index };
+    struct segment_files files = {
+        .directory = storage->options.directory,
+        .core = (uint16_t)storage->options.index,
+    };
     const struct flush_config config = {
         .source = { &files, read_segment },
         .identity = storage->options.journal.identity,
@@ -227,7 +252,7 @@ static void flush_once(struct storage *storage, const struct storage_flush *orde
         .volume_count = storage->options.volume_count,
     };
 
-    if (start_flush(storage, &config) && run_flush(storage, storage->flush_work)) {
+    if (start_flush(storage, &config) && run_flush(storage, storage->flush_work, &files)) {
         const struct mail mail = { .kind = MAIL_FLUSHED, .number = order->range.upto_lsn };
         const bool given = post_give(&storage->mail->flusher_to_reactor, &mail);
 
@@ -347,7 +372,10 @@ static void fill_answer(struct storage_load *request, const struct read_answer *
 
 static void load_once(struct storage *storage, struct storage_load *request)
 {
-    struct segment_files files = { storage->options.directory, (uint16_t)storage->options.index };
+    struct segment_files files = {
+        .directory = storage->options.directory,
+        .core = (uint16_t)storage->options.index,
+    };
     const struct load *load = &request->load;
     const struct read_request read = {
         .kind = read_kind_of(load->kind),
@@ -372,9 +400,9 @@ static void load_once(struct storage *storage, struct storage_load *request)
     reader_load(storage->reader, &read, &places, &answer);
     request->damage.found = answer.status == READ_FAILED;
     if (request->damage.found) {
-        if (!answer.damaged) {
+        if (!answer.damaged || files.failed_errno != 0) {
             /* The kernel gave up on the disk: what it lies about next nobody knows. */
-            fail(storage, "read", reader_text(storage->reader));
+            fail_reading(storage, "read", reader_text(storage->reader), &files);
         }
         request->damage.volume = answer.volume;
         request->damage.user = load->user;
