@@ -9,6 +9,7 @@ import machine
 import scenarios_connections
 import scenarios_crash
 import scenarios_messages
+import scenarios_power
 import scenarios_sim
 import scenarios_store
 from figures import Report
@@ -27,6 +28,7 @@ SCENARIOS = {
     "handshakes": (scenarios_connections.handshakes, ("server", "token", "loadgen")),
     "storm": (scenarios_connections.storm, ("server", "token", "loadgen")),
     "crash": (scenarios_crash.crash, ("server", "token", "loadgen")),
+    "power": (scenarios_power.power, ("server", "token")),
     "sim": (scenarios_sim.sim, ()),
     "flush": (scenarios_store.flush, ("server", "token", "loadgen")),
     "recovery": (scenarios_store.recovery, ("server", "token", "loadgen")),
