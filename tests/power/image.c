@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define PAGE_BYTES ((size_t)4096)
-#define PATH_BYTES 4096
+#define PATH_BYTES 2048
 
 /* SplitMix64 (Steele, Lea, Flood, OOPSLA 2014). */
 uint64_t image_random_next(struct image_random *random)

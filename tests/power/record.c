@@ -231,9 +231,27 @@ bool record_is_ours(int fd, uint64_t *file)
     return ours;
 }
 
-bool record_path_is_ours(int at, const char *path, uint64_t *folder, const char **name)
+/* The folder in which the path's last name stands, without links; NULL: it isn't there. To be freed. */
+static char *folder_of(int at, const char *path, int stem_length)
 {
     char whole[PATH_MAX];
+    int length = 0;
+
+    if (path[0] != '/' && at == AT_FDCWD) {
+        length = snprintf(whole, sizeof whole, "./");
+    } else if (path[0] != '/') {
+        if (!path_of(at, whole)) {
+            return NULL;
+        }
+        length = (int)strlen(whole);
+        whole[length++] = '/';
+    }
+    (void)snprintf(whole + length, sizeof whole - (size_t)length, "%.*s/", stem_length, path);
+    return realpath(whole, NULL);
+}
+
+bool record_path_is_ours(int at, const char *path, uint64_t *folder, const char **name)
+{
     const int errno_before = errno;
     const char *slash = strrchr(path, '/');
     bool ours = false;
@@ -241,26 +259,14 @@ bool record_path_is_ours(int at, const char *path, uint64_t *folder, const char 
     ensure_open();
     *name = slash == NULL ? path : slash + 1;
     if (recorder.folder_length > 0) {
-        char real[PATH_MAX];
+        char *real = folder_of(at, path, slash == NULL ? 0 : (int)(slash - path));
         struct stat status;
-        const int stem = slash == NULL ? 0 : (int)(slash - path);
-        bool known = true;
 
-        if (path[0] == '/') {
-            (void)snprintf(whole, sizeof whole, "%.*s/", stem, path);
-        } else if (at == AT_FDCWD) {
-            (void)snprintf(whole, sizeof whole, "./%.*s", stem, path);
-        } else {
-            char base[PATH_MAX];
-
-            known = path_of(at, base) &&
-                    snprintf(whole, sizeof whole, "%s/%.*s", base, stem, path) < (int)sizeof whole;
-        }
-        ours =
-            known && realpath(whole, real) != NULL && is_inside(real) && stat(real, &status) == 0;
+        ours = real != NULL && is_inside(real) && stat(real, &status) == 0;
         if (ours) {
             *folder = status.st_ino;
         }
+        free(real);
     }
     errno = errno_before;
     return ours;

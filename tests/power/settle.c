@@ -13,7 +13,7 @@
 static void append(int fd, const struct op *op, const void *payload)
 {
     if (write(fd, op, sizeof *op) != (ssize_t)sizeof *op ||
-        (op->payload_bytes > 0 &&
+        (payload != NULL &&
          write(fd, payload, (size_t)op->payload_bytes) != (ssize_t)op->payload_bytes)) {
         power_die("the log can't be written");
     }
