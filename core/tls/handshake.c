@@ -210,6 +210,9 @@ static int handshake_advance(struct tls_handshake *handshake)
 {
     const int state = handshake_state(handshake);
 
+    /* Only where nothing older is still to go out is all that goes out this step's own. */
+    handshake->out_mark =
+        handshake->ssl.MBEDTLS_PRIVATE(out_left) == 0 ? handshake->io->out_bytes : SIZE_MAX;
     if (state == MBEDTLS_SSL_CLIENT_HELLO) {
         handshake->server_name[0] = 0; /* the last ClientHello counts, with a name or without */
     }
@@ -306,13 +309,14 @@ static bool handshake_met_plain_alert(const struct tls_handshake *handshake, int
            load_be16(record + 3) == 2;
 }
 
-/* mbedTLS has two numbers for it, and neither says so. */
+/* mbedTLS has three numbers for it, and none says so. */
 static bool handshake_met_long_record(const struct tls_handshake *handshake, int result)
 {
     const uint8_t *record = handshake->ssl.MBEDTLS_PRIVATE(in_hdr);
     const bool sealed = record[0] == MBEDTLS_SSL_MSG_APPLICATION_DATA;
 
-    return (result == MBEDTLS_ERR_SSL_INVALID_RECORD || result == MBEDTLS_ERR_SSL_BAD_INPUT_DATA) &&
+    return (result == MBEDTLS_ERR_SSL_INVALID_RECORD || result == MBEDTLS_ERR_SSL_BAD_INPUT_DATA ||
+            result == MBEDTLS_ERR_SSL_INVALID_MAC) &&
            record[0] >= MBEDTLS_SSL_MSG_CHANGE_CIPHER_SPEC &&
            record[0] <= MBEDTLS_SSL_MSG_APPLICATION_DATA &&
            load_be16(record + 3) > (sealed ? TLS_CIPHERTEXT_BYTES_MAX : TLS_PLAINTEXT_BYTES_MAX);
@@ -346,6 +350,46 @@ static void handshake_describe(struct tls_handshake *handshake, int result)
 }
 
 /*
+ * Whether a server has sent its Finished, and so goes on under the application's keys (RFC 8446
+ * A.2): mbedTLS does so only after the client's, and a client can't open its alert.
+ */
+static bool handshake_has_spoken(const struct tls_handshake *handshake)
+{
+    return handshake->server != NULL && handshake->secrets.server_bytes != 0 &&
+           handshake->out_mark != SIZE_MAX &&
+           handshake_state(handshake) == MBEDTLS_SSL_CLIENT_FINISHED;
+}
+
+/* Puts our alert in the place of mbedTLS's: the first record under these keys, and the last. */
+static void handshake_replace_alert(struct tls_handshake *handshake, int result,
+                                    enum tls_alert alert)
+{
+    struct tls_handshake_io *io = handshake->io;
+    const mbedtls_ssl_context *ssl = &handshake->ssl;
+    const uint16_t suite =
+        (uint16_t)ssl->MBEDTLS_PRIVATE(session_negotiate)->MBEDTLS_PRIVATE(ciphersuite);
+    struct tls_core core = { .rekey_after_records = TLS_REKEY_AFTER_RECORDS };
+    struct tls_keys keys;
+
+    if (result == MBEDTLS_ERR_SSL_INVALID_MAC && alert == TLS_ALERT_UNEXPECTED_MESSAGE) {
+        const bool sealed = ssl->MBEDTLS_PRIVATE(in_hdr)[0] == MBEDTLS_SSL_MSG_APPLICATION_DATA;
+
+        alert = sealed ? TLS_ALERT_BAD_RECORD_MAC : TLS_ALERT_UNEXPECTED_MESSAGE;
+    } else if (ssl->MBEDTLS_PRIVATE(alert_type) != 0) { /* mbedTLS knows better */
+        alert = ssl->MBEDTLS_PRIVATE(alert_type);
+    }
+    io->out_bytes = handshake->out_mark;
+    if (alert == TLS_ALERT_NONE || io->out_capacity - io->out_bytes < TLS_ALERT_RECORD_BYTES ||
+        aead_key_bytes(suite) == 0 ||
+        !tls_keys_init(&keys, suite, false, handshake->secrets.client, handshake->secrets.server)) {
+        return; /* the peer sees the connection close without one */
+    }
+    io->out_bytes += tls_record_seal_alert(&core, &keys, alert, io->out + io->out_bytes,
+                                           io->out_capacity - io->out_bytes);
+    tls_keys_clear(NULL, &keys);
+}
+
+/*
  * Everything but 0, WANT_READ and WANT_WRITE is fatal, positive values too. mbedTLS has often sent
  * its alert by now, but not for every error.
  */
@@ -360,7 +404,9 @@ static enum tls_handshake_status handshake_fail(struct tls_handshake *handshake,
     handshake->fault = fault;
     handshake->status = TLS_HANDSHAKE_FAILED;
     handshake_describe(handshake, result);
-    if (!alerted && alert != TLS_ALERT_NONE) {
+    if (handshake_has_spoken(handshake)) {
+        handshake_replace_alert(handshake, result, alert);
+    } else if (!alerted && alert != TLS_ALERT_NONE) {
         /* When there is no room, the peer sees the connection close without one. */
         (void)mbedtls_ssl_send_alert_message(&handshake->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
                                              (unsigned char)alert);

@@ -64,6 +64,7 @@ struct tls_handshake {
     struct tls_client *client;
     struct tls_handshake_io *io; /* during a step */
     size_t in_bytes_total;
+    size_t out_mark; /* io->out_bytes before mbedTLS's present step; SIZE_MAX: don't go back */
     enum tls_handshake_status status;
     enum tls_handshake_fault fault;
     bool full;           /* a certificate was needed */

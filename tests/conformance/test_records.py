@@ -69,6 +69,50 @@ class Handshake(harness.ServerTest):
             with self.subTest(name, source=source):
                 self.assert_plain_alert(data, alert)
 
+    def answer_to(self, change):
+        """The server's alert to a client's second flight, as OpenSSL's library reads it."""
+        hello, tls, incoming, outgoing = client_hello(self.server.context)
+        with socket.create_connection(self.server.address, timeout=wire.TIMEOUT) as connection:
+            connection.sendall(hello)
+            while True:
+                try:
+                    incoming.write(connection.recv(16384))
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    pass
+            connection.sendall(change(outgoing.read()))
+            try:
+                while chunk := connection.recv(16384):
+                    incoming.write(chunk)
+                    tls.read(1)
+            except ssl.SSLWantReadError:
+                return "nothing"
+            except ssl.SSLError as error:
+                return error.reason
+        return "the end"
+
+    def test_wrong_second_flights_get_their_alert(self):
+        hello = client_hello(self.server.context)[0]
+
+        def tail_changed(flight):
+            return flight[:-1] + bytes([flight[-1] ^ 1])
+
+        rows = [
+            ("Finished that is changed", "5.2", tail_changed, "SSLV3_ALERT_BAD_RECORD_MAC"),
+            ("another value of change_cipher_spec", "5", lambda _: record(20, b"\x02"),
+             "UNEXPECTED_MESSAGE"),
+            ("change_cipher_spec of two bytes", "5", lambda _: record(20, b"\x01\x01"),
+             "UNEXPECTED_MESSAGE"),
+            ("a second ClientHello", "4.1.2", lambda _: hello, "UNEXPECTED_MESSAGE"),
+            ("longer than 2^14 + 256", "5.2", lambda _: record(23, b"x" * 16641),
+             "RECORD_OVERFLOW"),
+            ("no record of TLS", "5", lambda _: b"GET / HTTP/1.1\r\n\r\n", "UNEXPECTED_MESSAGE"),
+        ]
+        for name, source, change, reason in rows:
+            with self.subTest(name, source=source):
+                self.assertIn(reason, self.answer_to(change))
+
 
 class Records(harness.ServerTest):
     # The attacker logs in again and again.
