@@ -81,6 +81,9 @@ class Clients:
         with self.login(groups="hrr") as client:
             self.assertEqual(client.info["hellos"], 2)
             client.ping()
+
+    def test_group_is_asked_for_again_on_resumption_too(self):
+        self.login(groups="hrr").close()
         with self.login(groups="hrr", resume=1) as client:
             self.assertEqual((client.info["hellos"], client.info["resumed"]), (2, True))
             client.ping()
