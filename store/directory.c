@@ -374,24 +374,6 @@ static bool open_segment(struct directory *directory, const char *name, int flag
     return true;
 }
 
-/* What a killed process wrote last may be seen and yet not be on the disk. */
-static bool sync_segments(struct directory *directory, struct hf_error *error)
-{
-    const struct manifest *manifest = &directory->manifest;
-
-    for (size_t i = 0; i < directory->segment_fd_count; i++) {
-        if (fdatasync(directory->segment_fds[i]) != 0) {
-            const int errno_value = errno;
-            char name[NAME_BYTES_MAX];
-
-            segment_name(manifest, (uint16_t)(i / file_count(manifest)),
-                         (uint32_t)(i % file_count(manifest)), name);
-            return failed(error, errno_value, name);
-        }
-    }
-    return true;
-}
-
 static bool open_all_segments(struct directory *directory, int flags, struct hf_error *error)
 {
     const struct manifest *manifest = &directory->manifest;
@@ -409,7 +391,6 @@ static bool open_all_segments(struct directory *directory, int flags, struct hf_
     }
     for (size_t i = 0; i < count; i++) {
         char name[NAME_BYTES_MAX];
-
         const uint32_t segment = (uint32_t)(i % file_count(manifest));
 
         segment_name(manifest, (uint16_t)(i / file_count(manifest)), segment, name);
@@ -417,13 +398,17 @@ static bool open_all_segments(struct directory *directory, int flags, struct hf_
                           &directory->segment_fds[i], error)) {
             return false;
         }
+        /* What a killed process wrote last may be seen and yet not be on the disk. */
+        if (flags == O_RDONLY && fdatasync(directory->segment_fds[i]) != 0) {
+            return failed(error, errno, name);
+        }
     }
     return true;
 }
 
 bool directory_open_segments(struct directory *directory, struct hf_error *error)
 {
-    if (!open_all_segments(directory, O_RDONLY, error) || !sync_segments(directory, error)) {
+    if (!open_all_segments(directory, O_RDONLY, error)) {
         hf_error_prepend(error, "data directory %s", directory->path);
         return false;
     }
