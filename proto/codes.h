@@ -37,7 +37,8 @@
     X(CONFLICT, 11, "conflict", "this counter was used with another nonce")                        \
     X(STALE, 12, "stale", "this counter is older than the kept outcomes")                          \
     X(TRIMMED, 13, "trimmed", "the next entry is no longer kept; connect again")                   \
-    X(IDLE, 14, "idle", "nothing was received for too long")                                       \
+    X(IDLE, 14, "idle",                                                                            \
+      "nothing was received for too long, or a frame that was begun wasn't ended")                 \
     X(STALLED, 15, "stalled", "nothing could be sent for too long")                                \
     X(TOO_MANY_DEVICES, 16, "too_many_devices", "this user has too many devices")                  \
     X(BUSY, 17, "busy", "the server is at a limit; try again later")                               \
