@@ -18,6 +18,7 @@ struct visit {
     struct user_id user;
     struct schema_facts facts;
     bool known;
+    bool has_floor;        /* a FLOOR record, perhaps one that was applied before */
     uint64_t floor_before; /* entries below it were applied, and are gone */
     struct apply_item *items;
     uint32_t item_count;
@@ -146,8 +147,9 @@ static enum schema_status merge_facts(struct visit *visit)
                 return damaged(visit, "a gap in the numbers of a log");
             }
             facts->head = record->entry.seq;
-        } else if (record->type == RECORD_FLOOR && record->floor.floor > floor) {
-            floor = record->floor.floor;
+        } else if (record->type == RECORD_FLOOR) {
+            visit->has_floor = true;
+            floor = record->floor.floor > floor ? record->floor.floor : floor;
         }
     }
     if (floor > facts->head + 1) {
@@ -332,6 +334,12 @@ static enum schema_status apply_log(struct visit *visit)
 
 /* ---- Retention ---- */
 
+/* Deletes for retention that were made, of those that the transaction may have. */
+static void spend(struct apply *apply, uint32_t deletes)
+{
+    apply->drops_left = apply->drops_left > deletes ? apply->drops_left - deletes : 0;
+}
+
 /* Lets go of what an entry about to be deleted holds. */
 static enum schema_status release_entry(struct visit *visit, const struct schema_log *log)
 {
@@ -339,6 +347,7 @@ static enum schema_status release_entry(struct visit *visit, const struct schema
     enum schema_status status = SCHEMA_OK;
 
     if (log->body_apart) {
+        spend(visit->apply, 2U + log->body_bytes / SCHEMA_BODY_PART_BYTES);
         status = body_release(visit->txn, entry->id);
         if (status == SCHEMA_DAMAGED) {
             return damaged(visit, "a body's references");
@@ -349,6 +358,7 @@ static enum schema_status release_entry(struct visit *visit, const struct schema
         const struct schema_key key = schema_key_checkpoint(visit->user, entry->conversation,
                                                             entry->n / SCHEMA_CHECKPOINT_EVERY);
 
+        spend(visit->apply, 1);
         status = schema_status_of(volume_del(visit->txn, VOLUME_USER, schema_key_bytes(&key)));
         if (status == SCHEMA_ABSENT) {
             status = SCHEMA_OK;
@@ -369,17 +379,21 @@ static enum schema_status release_row(struct visit *visit, struct schema_log_rea
     if (status == SCHEMA_OK && reader->bad) {
         return damaged(visit, "entries that retention drops");
     }
+    spend(visit->apply, 1);
     visit->apply->entries_dropped += reader->count;
     return status;
 }
 
-/* Rows go whole: what the one in which the floor lies has below it stays, and isn't asked for. */
+/*
+ * Rows go whole: what the one in which the floor lies has below it stays, and isn't asked for. It
+ * begins with the lowest row, whatever the floor was before: a visit that had to stop has left some.
+ */
 static enum schema_status drop_below_floor(struct visit *visit)
 {
     const struct schema_key begin = schema_key_log(visit->user, 0);
     enum schema_status status = SCHEMA_OK;
 
-    if (visit->facts.floor == visit->floor_before) {
+    if (!visit->has_floor) {
         return SCHEMA_OK;
     }
     while (status == SCHEMA_OK) {
@@ -403,6 +417,10 @@ static enum schema_status drop_below_floor(struct visit *visit)
             return damaged(visit, "entries that retention drops");
         }
         if (reader.first + reader.count > visit->facts.floor) {
+            break;
+        }
+        if (visit->apply->drops_left == 0) {
+            visit->apply->more = true;
             break;
         }
         status = release_row(visit, &reader);
@@ -574,6 +592,7 @@ enum schema_status apply_user(struct apply *apply, struct volume_txn *txn,
     enum schema_status status;
 
     HF_ASSERT(record_count > 0 && record_count <= apply->records_max);
+    apply->more = false;
     status = load_facts(&visit);
     if (status == SCHEMA_OK) {
         status = merge_facts(&visit);

@@ -6,6 +6,10 @@
  * Thread   The transaction's.
  * Memory   Scratch for records_max records, from apply_open().
  * Errors   SCHEMA_DAMAGED, and apply.text says what.
+ *
+ * What retention drops is bounded for each transaction, since a floor may rise over any number of
+ * entries: `more` says that some are left below it. The same records applied again, in the next
+ * transaction, drop the next of them.
  */
 #pragma once
 
@@ -16,6 +20,10 @@
 #include "store/schema.h"
 #include "store/volume.h"
 
+/* Deletes that one log row may take beyond those that were left: of itself, and of the checkpoints
+ * and bodies of two dozen entries without their bodies. */
+#define APPLY_DROPS_REST 256
+
 /* A record of the run, under what it is sorted by: a conversation, a device, a message id. */
 struct apply_item {
     uint64_t key;
@@ -25,6 +33,8 @@ struct apply_item {
 struct apply {
     struct apply_item *items;
     uint32_t records_max;
+    uint32_t drops_left;      /* deletes for retention in this transaction; set by its owner */
+    bool more;                /* of the last visit: entries below the floor are left */
     uint64_t entries_dropped; /* by retention */
     const char *text;
 };

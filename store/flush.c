@@ -16,8 +16,7 @@
 #define SLICE_USERS_DEFAULT   32
 /* A record becomes a row, and touches the rows of its user, conversation and device. */
 #define OPERATIONS_A_RECORD 4
-/* A floor drops some tens of entries, each with a row or two. */
-#define OPERATIONS_A_FLOOR 512
+#define DROPS_DEFAULT       500
 
 /* Sets flush_text(), and is the status. */
 #define FAIL(flush, status, ...) (hf_error_set(&(flush)->error, EX_IOERR, 0, __VA_ARGS__), (status))
@@ -103,6 +102,9 @@ static void set_config(struct flush *flush, const struct flush_config *config)
     }
     if (flush->config.slice_users == 0) {
         flush->config.slice_users = SLICE_USERS_DEFAULT;
+    }
+    if (flush->config.drops_max == 0) {
+        flush->config.drops_max = DROPS_DEFAULT;
     }
 }
 
@@ -477,6 +479,8 @@ static size_t parse_user(struct flush *flush, size_t from, size_t upto, size_t *
 /* An upper bound of what the slice will do, so that the disk's room is made sure of first. */
 static void slice_size(const struct flush *flush, size_t upto, size_t *operations, size_t *bytes)
 {
+    bool floors = false;
+
     *operations = (upto - flush->next_ref) * OPERATIONS_A_RECORD + 64;
     *bytes = 0;
     for (size_t i = flush->next_ref; i < upto; i++) {
@@ -484,11 +488,14 @@ static void slice_size(const struct flush *flush, size_t upto, size_t *operation
 
         *bytes += load_be24(record) + 64;
         if (record[3] == RECORD_FLOOR) {
-            *operations += OPERATIONS_A_FLOOR;
+            floors = true;
         }
         if (i == flush->next_ref || flush->refs[i].user != flush->refs[i - 1].user) {
-            *bytes += 2 * SCHEMA_ROW_BYTES_MAX; /* a device, and the log's last row anew */
+            *bytes += (size_t)2 * SCHEMA_ROW_BYTES_MAX; /* a device, and the log's last row anew */
         }
+    }
+    if (floors) {
+        *operations += flush->config.drops_max + APPLY_DROPS_REST;
     }
 }
 
@@ -544,7 +551,10 @@ static enum flush_status slice_failed(struct flush *flush, enum schema_status st
     return FAIL(flush, FLUSH_BROKEN, "volume-%03u.mdb: %s", flush->volume, volume_text(volume));
 }
 
-/* One transaction: the records [next_ref, upto), and the volume's ends if they are its last. */
+/*
+ * One transaction: the records [next_ref, upto), and the volume's ends if they are its last. It ends
+ * early with a user of whom more is to be dropped: the next one begins with that user again.
+ */
 static enum schema_status run_slice(struct flush *flush, size_t upto, bool last)
 {
     struct volume *volume = flush->config.volumes[flush->volume];
@@ -562,6 +572,7 @@ static enum schema_status run_slice(struct flush *flush, size_t upto, bool last)
         return status;
     }
     flush->apply.text = "a row of `meta`";
+    flush->apply.drops_left = flush->config.drops_max;
     while (status == SCHEMA_OK && from < upto) {
         size_t user_bytes = 0;
         const size_t end = parse_user(flush, from, upto, &user_bytes);
@@ -569,6 +580,11 @@ static enum schema_status run_slice(struct flush *flush, size_t upto, bool last)
         status = apply_user(&flush->apply, txn, flush->records, (uint32_t)(end - from));
         if (status == SCHEMA_DAMAGED) {
             flush->next_ref = from; /* whom the message names */
+        }
+        if (flush->apply.more) {
+            upto = from;
+            last = false;
+            break;
         }
         from = end;
         users++;
@@ -614,9 +630,10 @@ enum flush_status flush_step(struct flush *flush)
     skip_volumes(flush);
     if (flush->volume < flush->group_upto) {
         const size_t upto = slice_end(flush);
-        const bool last = upto == flush->ref_count || flush->refs[upto].volume != flush->volume;
+        bool last = upto == flush->ref_count || flush->refs[upto].volume != flush->volume;
 
         status = run_slice(flush, upto, last);
+        last = last && flush->next_ref == upto;
         if (status == SCHEMA_OK && last) {
             /* Even where nothing was new: a commit of a run that died may not be on disk yet. */
             status = schema_status_of(volume_sync(flush->config.volumes[flush->volume]));

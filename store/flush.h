@@ -47,6 +47,7 @@ struct flush_config {
      * memory of the most that one transaction ever had.
      */
     uint32_t slice_users;
+    uint32_t drops_max; /* 0: 500. Deletes for retention in one transaction, about */
 };
 
 enum flush_status {

@@ -14,6 +14,7 @@ enum user_tag {
     TAG_HEAD = 3,
     TAG_DEVICE = 4,
     TAG_FACTS = 5,
+    TAG_BEYOND = 255,
 };
 
 enum log_form {
@@ -22,6 +23,7 @@ enum log_form {
 };
 
 #define OUT_BODY_APART 0x01
+#define OWNER_BYTES    10 /* partition and user, which all keys of a user begin with */
 
 static uint8_t *key_begin_user(struct schema_key *key, struct user_id user, enum user_tag tag)
 {
@@ -70,6 +72,28 @@ struct schema_key schema_key_facts(struct user_id user)
 {
     struct schema_key key;
     return key_end(&key, key_begin_user(&key, user, TAG_FACTS));
+}
+
+struct schema_key schema_key_beyond(struct user_id user)
+{
+    struct schema_key key;
+    return key_end(&key, key_begin_user(&key, user, TAG_BEYOND));
+}
+
+bool schema_key_owner(struct volume_bytes key, struct user_id *user)
+{
+    if (key.byte_count <= OWNER_BYTES) {
+        return false;
+    }
+    user->value = load_be64(key.bytes + sizeof(uint16_t));
+    return user_id_valid(*user) && partition_of(user->value).value == load_be16(key.bytes);
+}
+
+enum schema_place schema_key_place(struct volume_bytes key)
+{
+    const uint8_t tag = key.bytes[OWNER_BYTES];
+
+    return tag < TAG_LOG ? SCHEMA_BEFORE_LOG : tag == TAG_LOG ? SCHEMA_IN_LOG : SCHEMA_BEHIND_LOG;
 }
 
 struct schema_key schema_key_body(struct message_id id, uint16_t part)

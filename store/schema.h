@@ -81,6 +81,7 @@ struct schema_key schema_key_log(struct user_id user, uint64_t seq);
 struct schema_key schema_key_head(struct user_id user, struct conversation_id conversation);
 struct schema_key schema_key_device(struct user_id user, struct device_id device);
 struct schema_key schema_key_facts(struct user_id user);
+struct schema_key schema_key_beyond(struct user_id user); /* no row's: above all of the user's */
 struct schema_key schema_key_body(struct message_id id, uint16_t part); /* 0: its references */
 struct schema_key schema_key_out(struct partition_id partition, struct message_id id);
 struct schema_key schema_key_applied(void);
@@ -199,6 +200,12 @@ bool schema_decode_part(struct volume_bytes key, struct volume_bytes row,
 bool schema_decode_out(struct volume_bytes key, struct volume_bytes row, struct schema_out *out);
 bool schema_decode_identity(struct volume_bytes key, struct volume_bytes row,
                             struct schema_identity *identity);
+
+/* Whose row it is, of the table `user`; false: there can't be such a key. */
+bool schema_key_owner(struct volume_bytes key, struct user_id *user);
+/* And where it stands beside that user's log, which is between the other rows. */
+enum schema_place { SCHEMA_BEFORE_LOG, SCHEMA_IN_LOG, SCHEMA_BEHIND_LOG };
+enum schema_place schema_key_place(struct volume_bytes key);
 
 enum schema_status schema_status_of(enum volume_status status);
 

@@ -67,6 +67,12 @@ static inline bool conversation_is_group(struct conversation_id conversation)
     return (conversation.value & ID_GROUP_BIT) != 0;
 }
 
+/* When the message was made, by its home's clock (an id whose count overflowed is a little late). */
+static inline uint64_t message_id_unix_ms(struct message_id id)
+{
+    return (id.value >> (PARTITION_BITS + MESSAGE_COUNT_BITS)) + MESSAGE_ID_EPOCH_MS;
+}
+
 /*
  * The next id of a partition: time never goes back, and a count that overflows takes the next
  * millisecond, so ids rise whatever the clock does.

@@ -77,6 +77,7 @@ static struct flush *start_flush(struct world *world, struct flush *flush, uint6
         .volume_count = WORLD_VOLUMES,
         .memory_max = memory_max,
         .slice_records = slice_records,
+        .drops_max = slice_records < 100 ? slice_records : 0, /* small beside small slices */
     };
 
     if (flush == NULL) {
