@@ -308,6 +308,12 @@ void engine_on_flushed(struct engine *engine, uint64_t ticket, uint64_t lsn)
     loads_wake_stalled(engine);
 }
 
+enum engine_result engine_on_expired(struct engine *engine, struct user_id user, uint64_t floor)
+{
+    begin_call(engine);
+    return timeline_on_expired(engine, user, floor);
+}
+
 /* Goes on */
 
 static void release_message(struct engine *engine, const struct pending *item)

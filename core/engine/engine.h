@@ -60,6 +60,7 @@ struct engine_stats { /* counters since the start, gauges now; for metrics */
     uint64_t messages_accepted, entries_pushed, sends_refused, streams_sent, streams_received;
     uint64_t streams_behind, streams_refused, streams_repeated, loads, loads_repeated;
     uint64_t catchups_from_store, replaced, conflicts, hellos_resumed, hellos_reset;
+    uint64_t trimmed_by_count, trimmed_by_age; /* entries that a floor has left below it */
     uint32_t users, devices, heads, sessions, outs, pending;
     uint64_t bytes_touched; /* at start, by engine_config's `touch` */
 };
@@ -111,6 +112,13 @@ void engine_on_durable(struct engine *engine, uint64_t ticket);
 /* Everything up to and with the ticket (which ends before lsn) is in the volumes, synced. */
 void engine_on_flushed(struct engine *engine, uint64_t ticket, uint64_t lsn);
 void engine_on_loaded(struct engine *engine, const struct loaded *loaded);
+/*
+ * All entries of that user below `floor` have outlived their age. What stream records still need
+ * stays, and a floor never falls. ENGINE_BLOCKED: offer it again after the next loaded, flushed or
+ * durable event; if it never is, the next sweep finds them again.
+ */
+enum engine_result engine_on_expired(struct engine *engine, struct user_id user, uint64_t floor)
+    __attribute__((warn_unused_result));
 
 /* A peer frame from another home, or from this one. ENGINE_BLOCKED: offer it again, in its order,
  * after the next loaded, flushed or durable event and engine_run(). Of a partition that isn't at

@@ -8,24 +8,18 @@ static uint64_t retention_slack(uint64_t retention_count)
     return retention_count / 16 > 64 ? retention_count / 16 : 64;
 }
 
-static void trim(struct engine *engine, uint32_t slot)
+/*
+ * Inside an append: the log begins at `floor` from now on, or lower, where a stream record still
+ * needs an entry. Returns how many entries that leaves below.
+ */
+static uint64_t raise_floor(struct engine *engine, struct user_cell *user, uint64_t floor)
 {
-    struct user_cell *user = user_get(&engine->cells, slot);
-    const uint64_t keep = engine->config.retention_count;
-
-    if (keep == 0 || user->head - user->floor + 1 < keep + retention_slack(keep)) {
-        return;
-    }
     const struct user_id id = { user->id };
-    const uint64_t needed = outbox_lowest_seq(engine, id);
-    uint64_t floor = user->head - keep + 1;
+    const uint64_t before = user->floor;
     size_t bytes;
 
-    if (floor > needed) {
-        floor = needed;
-    }
-    if (floor <= user->floor) {
-        return;
+    if (floor <= before) {
+        return 0;
     }
     const struct record record = { .type = RECORD_FLOOR,
                                    .partition = partition_of(user->id),
@@ -33,6 +27,67 @@ static void trim(struct engine *engine, uint32_t slot)
 
     user->floor = floor;
     (void)engine_append(engine, &record, &bytes);
+    return floor - before;
+}
+
+static uint64_t highest_floor(const struct engine *engine, const struct user_cell *user,
+                              uint64_t wanted)
+{
+    const uint64_t needed = outbox_lowest_seq(engine, (struct user_id){ user->id });
+    const uint64_t above = user->head + 1;
+
+    wanted = wanted < needed ? wanted : needed;
+    return wanted < above ? wanted : above;
+}
+
+static void trim(struct engine *engine, struct user_cell *user)
+{
+    const uint64_t keep = engine->config.retention_count;
+
+    if (keep == 0 || user->head - user->floor + 1 < keep + retention_slack(keep)) {
+        return;
+    }
+    const uint64_t floor = highest_floor(engine, user, user->head - keep + 1);
+
+    engine->stats.trimmed_by_count += raise_floor(engine, user, floor);
+}
+
+/*
+ * A floor can wait, so it never takes what clients need: no room of a journal under pressure, and no
+ * cell where they are all pinned by what isn't flushed.
+ */
+static bool floor_must_wait(const struct engine *engine)
+{
+    return engine->flush_wanted || engine->budget.refuse_sends || engine->budget.only_streams ||
+           !engine_may_append(engine, RECORD_REST_BYTES);
+}
+
+enum engine_result timeline_on_expired(struct engine *engine, struct user_id id, uint64_t floor)
+{
+    uint32_t slot, load;
+
+    if (!engine_is_home(engine, partition_of(id.value))) {
+        return ENGINE_TAKEN;
+    }
+    if (floor_must_wait(engine)) {
+        return ENGINE_BLOCKED;
+    }
+    const enum cell_state state = engine_find_user(engine, id, &slot, &load);
+
+    if (state != CELL_PRESENT) {
+        return state == CELL_LOADING ? ENGINE_BLOCKED : ENGINE_TAKEN;
+    }
+    struct user_cell *user = user_get(&engine->cells, slot);
+
+    floor = highest_floor(engine, user, floor);
+    if (floor <= user->floor) {
+        return ENGINE_TAKEN; /* its record waits for the flush, or retention by count was faster */
+    }
+    engine_append_begin(engine);
+    user->ticket = engine_next_ticket(engine);
+    engine->stats.trimmed_by_age += raise_floor(engine, user, floor);
+    engine_append_end(engine);
+    return ENGINE_TAKEN;
 }
 
 uint64_t timeline_append(struct engine *engine, uint32_t slot, struct record *record)
@@ -54,7 +109,7 @@ uint64_t timeline_append(struct engine *engine, uint32_t slot, struct record *re
 
     user->recent_at =
         recent_add(&engine->recent, user->recent_at, slot, user->head, encoded, bytes);
-    trim(engine, slot);
+    trim(engine, user);
 #ifdef HF_MUTANT_PUSH_BEFORE_DURABLE
     timeline_advance(engine, slot, user->head);
 #endif

@@ -25,6 +25,10 @@ uint64_t timeline_append(struct engine *engine, uint32_t user, struct record *re
 /* A log's epoch: what the volume or the clock says, but never below the last restore's. */
 uint64_t timeline_epoch(const struct engine *engine, uint64_t epoch);
 
+/* As engine_on_expired(). */
+enum engine_result timeline_on_expired(struct engine *engine, struct user_id id, uint64_t floor)
+    __attribute__((warn_unused_result));
+
 /* An absent user becomes a present one, with an empty log; its record goes into the append that
  * follows. */
 void timeline_make_user(struct engine *engine, uint32_t user);
