@@ -70,6 +70,7 @@
     NUMBER(recent_bytes, "bytes", 2097152, 65536, 1073741824,                                         \
            "Recent entries kept in memory, a core")                                                   \
     NUMBER(retention_count, "", 100000, 0, 1000000000000, "Entries kept a user; 0: all")              \
+    NUMBER(retention_age_s, "s", 0, 0, 4294967295, "How long entries are kept; 0: for ever")          \
     NUMBER(out_quota, "", 4096, 16, 1000000,                                                          \
            "Messages waiting for one destination partition, a partition")                             \
     FLAG(accept_unknown_users, false, "Take messages for users who have never logged in")             \

@@ -41,6 +41,11 @@ enum mail_kind {
     MAIL_LOAD,   /* bytes: struct storage_load */
     MAIL_LOADED, /* bytes: the same struct, answered; the reactor owns it again */
 
+    /* reader -> reactor, and back: retention by age */
+    MAIL_EXPIRED,        /* bytes: struct storage_expired, one at a time */
+    MAIL_EXPIRED_RETURN, /* bytes: the same, taken */
+    MAIL_SWEPT,          /* number: the users that a sweep has seen */
+
     /* node -> every thread */
     MAIL_DRAIN, /* number: monotonic ns by which all must be gone */
     MAIL_STOP,

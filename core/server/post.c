@@ -42,6 +42,7 @@ static bool open_core(struct post_core *core, uint32_t core_count, const struct 
      */
     const uint32_t doors = power_of_two((config->handshakes_max + POST_TOKENS_MAX) * 4);
     const uint32_t streams = power_of_two(UINT64_C(2) * POST_STREAM_CELLS_ALL);
+    /* The other half is for what the reader has found to expire, and its return. */
     const uint32_t loads = power_of_two((uint64_t)STORAGE_LOADS_MAX * 2);
     const uint32_t few = 16;
 

@@ -288,6 +288,8 @@ static void publish_stats(struct reactor *reactor)
     stat_set(&stats->conflicts, engine.conflicts);
     stat_set(&stats->hellos_resumed, engine.hellos_resumed);
     stat_set(&stats->hellos_reset, engine.hellos_reset);
+    stat_set(&stats->trimmed_by_count, engine.trimmed_by_count);
+    stat_set(&stats->trimmed_by_age, engine.trimmed_by_age);
     stat_set(&stats->users_cached, engine.users);
     stat_set(&stats->heads_cached, engine.heads);
     stat_set(&stats->outs, engine.outs);

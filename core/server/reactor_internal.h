@@ -85,6 +85,8 @@ struct reactor {
     struct slot_queue forget;   /* the engine is to be told of their end */
     struct slot_queue leaving;  /* ended, but MAIL_LEFT didn't fit */
 
+    struct mail expired; /* found by the reader, until the engine takes it; MAIL_NONE: nothing */
+
     struct held_stream *streams; /* by source core */
     struct cells stream_cells;   /* lent with MAIL_STREAM, to itself too */
 

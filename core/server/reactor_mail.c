@@ -158,23 +158,75 @@ static void on_flushed(struct reactor *reactor, const struct mail *mail)
     reactor_take_effects(reactor);
 }
 
+static void tell_damage(struct reactor *reactor, const struct storage_damage *damage)
+{
+    stat_add(&reactor->stats.rows_damaged, 1);
+    log_event(reactor->log, LOG_ERROR, "row_damaged",
+              "volume=%u user=%" PRIu64 " row=\"%s\" hint=\"this user is refused: restore a "
+              "backup\"",
+              damage->volume, damage->user.value, damage->row);
+}
+
 static void on_loaded(struct reactor *reactor, const struct mail *mail)
 {
-    HF_ASSERT(mail->kind == MAIL_LOADED);
     const struct loaded *loaded = storage_get_loaded(mail);
     const struct storage_damage *damage = storage_get_damage(mail);
 
     if (damage != NULL) {
-        stat_add(&reactor->stats.rows_damaged, 1);
-        log_event(reactor->log, LOG_ERROR, "row_damaged",
-                  "volume=%u user=%" PRIu64 " row=\"%s\" hint=\"this user is refused: restore a "
-                  "backup\"",
-                  damage->volume, damage->user.value, damage->row);
+        tell_damage(reactor, damage);
     }
     /* The place is free before the engine hears of it: it may ask for the next at once. */
     storage_end_load(reactor->storage, mail);
     engine_on_loaded(reactor->engine, loaded);
     reactor_take_effects(reactor);
+}
+
+static void on_expired(struct reactor *reactor, const struct mail *mail)
+{
+    const struct storage_expired *expired = mail->bytes;
+
+    HF_ASSERT(reactor->expired.kind == MAIL_NONE);
+    if (expired->damage.found) {
+        tell_damage(reactor, &expired->damage);
+        storage_end_expired(reactor->storage, mail);
+        return;
+    }
+    reactor->expired = *mail;
+}
+
+static void on_reader_mail(struct reactor *reactor, const struct mail *mail)
+{
+    switch (mail->kind) {
+    case MAIL_LOADED:
+        on_loaded(reactor, mail);
+        return;
+    case MAIL_EXPIRED:
+        on_expired(reactor, mail);
+        return;
+    case MAIL_SWEPT:
+        stat_add(&reactor->stats.retention_sweeps, 1);
+        return;
+    default:
+        HF_ASSERT(false);
+    }
+}
+
+/* Offered in each turn: the engine blocks until the user is in memory, or there is less to do. */
+static void run_expired(struct reactor *reactor)
+{
+    const struct storage_expired *expired = reactor->expired.bytes;
+
+    if (reactor->expired.kind == MAIL_NONE) {
+        return;
+    }
+    const enum engine_result result =
+        engine_on_expired(reactor->engine, expired->found.user, expired->found.floor);
+
+    reactor_take_effects(reactor);
+    if (result != ENGINE_BLOCKED) {
+        storage_end_expired(reactor->storage, &reactor->expired);
+        reactor->expired = (struct mail){ .kind = MAIL_NONE };
+    }
 }
 
 static void on_node_mail(struct reactor *reactor, const struct mail *mail)
@@ -204,8 +256,9 @@ void reactor_take_mail(struct reactor *reactor)
         on_flushed(reactor, mail);
     }
     while ((mail = mailbox_take(&reactor->mail->reader_to_reactor)) != NULL) {
-        on_loaded(reactor, mail);
+        on_reader_mail(reactor, mail);
     }
+    run_expired(reactor);
     for (uint32_t door = 0; door < reactor->post->core_count; door++) {
         while ((mail = mailbox_take(&reactor->mail->door_to_reactor[door])) != NULL) {
             on_door_mail(reactor, mail);

@@ -86,6 +86,11 @@ static inline uint64_t stat_get(const stat_t *stat)
     X(conflicts, "holdfast_conflicts_total", "", COUNTER, "CONFLICT and STALE answers")            \
     X(hellos_resumed, "holdfast_hellos_total", "result=\"resume\"", COUNTER, "HELLOs answered")    \
     X(hellos_reset, "holdfast_hellos_total", "result=\"reset\"", COUNTER, "")                      \
+    X(trimmed_by_count, "holdfast_entries_trimmed_total", "by=\"count\"", COUNTER,                 \
+      "Entries given up for retention; the next flush drops them")                                 \
+    X(trimmed_by_age, "holdfast_entries_trimmed_total", "by=\"age\"", COUNTER, "")                 \
+    X(retention_sweeps, "holdfast_retention_sweeps_total", "", COUNTER,                            \
+      "Times that all logs were looked through for entries beyond retention_age_s")                \
     X(users_cached, "holdfast_cached_users", "", GAUGE, "Users in memory")                         \
     X(heads_cached, "holdfast_cached_heads", "", GAUGE, "Conversation heads in memory")            \
     X(outs, "holdfast_stream_records_waiting", "", GAUGE,                                          \

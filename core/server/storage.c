@@ -68,6 +68,7 @@ struct storage *storage_open(const struct storage_options *options, struct hf_er
         storage_close(storage);
         return NULL;
     }
+    storage_expire_init(storage);
     storage->flush_due_ns = clock_now_ns() + options->config->flush_interval_s * CLOCK_NS_PER_S;
     return storage;
 }
@@ -374,6 +375,14 @@ void storage_end_load(struct storage *storage, const struct mail *mail)
 void storage_end(struct storage *storage)
 {
     storage->ending = true;
+}
+
+void storage_end_expired(struct storage *storage, const struct mail *mail)
+{
+    const struct mail answer = { .kind = MAIL_EXPIRED_RETURN, .bytes = mail->bytes };
+    const bool given = post_give(&storage->mail->reactor_to_reader, &answer);
+
+    HF_ASSERT(given); /* one at a time, beside the loads */
 }
 
 bool storage_is_idle(const struct storage *storage)

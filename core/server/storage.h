@@ -27,6 +27,7 @@
 #include "core/server/post.h"
 #include "core/server/stats.h"
 #include "store/directory.h"
+#include "store/expire.h"
 #include "store/reader.h"
 #include "store/volume.h"
 
@@ -113,6 +114,16 @@ void storage_end_load(struct storage *storage, const struct mail *mail);
 
 /* Nothing more will be appended: what is durable is marked soon, and then all is idle. */
 void storage_end(struct storage *storage);
+
+/* What the reader's search for old entries came upon: of a user, or a damaged row. */
+struct storage_expired {
+    struct expire_found found;
+    struct storage_damage damage;
+};
+
+/* That of MAIL_EXPIRED is taken: the reader may go on. */
+void storage_end_expired(struct storage *storage, const struct mail *mail);
+
 /* Nothing gathers, no write is in flight. */
 bool storage_is_idle(const struct storage *storage);
 

@@ -52,6 +52,21 @@ struct storage_ahead {
     struct volume_txn **readers; /* the reader thread's, by volume */
 };
 
+/*
+ * Retention by age: the reader thread's sweeps. Each goes at such a pace that it takes half of the
+ * time until the next, as far as the one before lets that be known.
+ */
+struct storage_expire {
+    struct expire sweep;
+    bool sweeping;
+    bool lent; /* `expired` is the reactor's */
+    struct storage_expired expired;
+    uint64_t began_ns;
+    uint64_t due_ns; /* of the next step, or the next sweep */
+    uint64_t steps;  /* of this sweep */
+    uint64_t pace_ns;
+};
+
 struct storage {
     struct storage_options options;
     struct post_core *mail;
@@ -79,6 +94,7 @@ struct storage {
     /* reader thread (and the node at start) */
     struct reader *reader;
     struct storage_ahead ahead;
+    struct storage_expire expire;
 
     /* all */
     _Atomic bool stopping; /* partners: storage_stop / the threads' loops */
@@ -94,3 +110,8 @@ extern const char storage_mend_disk[];
 bool storage_ahead_open(struct storage *storage, struct hf_error *error)
     __attribute__((warn_unused_result));
 void storage_ahead_close(struct storage *storage);
+
+void storage_expire_init(struct storage *storage);
+/* The reader thread has nothing else to do: goes on with a sweep, if it is time. Returns how long,
+ * in ms, it may sleep then; -1: until there is mail. */
+int storage_expire_step(struct storage *storage);

@@ -426,8 +426,13 @@ void *storage_reader_run(void *argument)
 
         if (mail == NULL) {
             if (!read_ahead(storage)) {
-                sleep_on(storage, &storage->mail->reader_bell, mailbox, -1);
+                sleep_on(storage, &storage->mail->reader_bell, mailbox,
+                         storage_expire_step(storage));
             }
+            continue;
+        }
+        if (mail->kind == MAIL_EXPIRED_RETURN) {
+            storage->expire.lent = false;
             continue;
         }
         HF_ASSERT(mail->kind == MAIL_LOAD);
