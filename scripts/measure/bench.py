@@ -8,6 +8,7 @@ import sys
 import machine
 import scenarios_connections
 import scenarios_crash
+import scenarios_hostile
 import scenarios_messages
 import scenarios_power
 import scenarios_sim
@@ -27,6 +28,7 @@ SCENARIOS = {
     "paced": (scenarios_messages.paced, ("server", "token", "loadgen")),
     "handshakes": (scenarios_connections.handshakes, ("server", "token", "loadgen")),
     "storm": (scenarios_connections.storm, ("server", "token", "loadgen")),
+    "hostile": (scenarios_hostile.hostile, ("server", "token", "loadgen")),
     "crash": (scenarios_crash.crash, ("server", "token", "loadgen")),
     "power": (scenarios_power.power, ("server", "token")),
     "sim": (scenarios_sim.sim, ()),

@@ -8,6 +8,8 @@ import random
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -385,6 +387,50 @@ class Proxies(harness.ServerTest):
             raw.settimeout(wire.TIMEOUT)
             raw.sendall(PROXY[:5])
             self.assertEqual(raw.recv(1), b"")
+
+
+ATTACK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../hostile/attack.py")
+FEW = {"half_records": 40, "half_large": 20, "slow_handshake": 20, "half_open": 40, "no_read": 8}
+
+
+class Attacks(harness.ServerTest):
+    """Every attack of tests/hostile at once, in small. In large, and with figures: scripts/bench."""
+
+    OPTIONS = {"partial_timeout_s": 2, "handshake_timeout_ms": 2000, "frames_per_s_max": 500,
+               "bytes_per_s_max": 262144}
+
+    def attack(self, kind, first_user):
+        process = subprocess.Popen(
+            [sys.executable, ATTACK, kind, "%s:%d" % self.server.address[:2],
+             self.keys.path("ca.pem"), self.keys.path("login.jwks"), str(FEW.get(kind, 3)),
+             str(first_user)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_good_clients_lose_nothing_while_every_attack_goes_on(self):
+        kinds = subprocess.run([sys.executable, ATTACK, "--list"], check=True, text=True,
+                               stdout=subprocess.PIPE).stdout.split()
+        one, other = (self.login(self.new_user()) for _ in range(2))
+        attacks = {kind: self.attack(kind, 5000000 + 1000 * i) for i, kind in enumerate(kinds)}
+        for kind, process in attacks.items():
+            self.assertIn(b"on", process.stdout.readline(), kind)
+        until = time.monotonic() + 4
+        sent = 0
+        while time.monotonic() < until:
+            for sender, receiver in ((one, other), (other, one)):
+                counter = sender.send(receiver.user, b"m" * 100)
+                self.assertTrue(sender.wait_answer(counter)["accepted"])
+                sent += 1
+        for client in (one, other):
+            client.wait_entries(sent)
+            client.ping()
+        for kind, process in attacks.items():
+            self.assertIsNone(process.poll(), f"{kind}: the attack has ended")
+        hits = {limit: self.server.metric("holdfast_limit_hits_total", limit=limit)
+                for limit in ("partial_timeout", "frames_per_s", "bytes_per_s")}
+        self.assertTrue(all(hits.values()), hits)
 
 
 if __name__ == "__main__":
