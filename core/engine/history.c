@@ -40,6 +40,7 @@ static void drop_request(struct engine *engine, uint32_t slot)
     *link = request->next;
     session->request_count--;
     ready_forget(&engine->ready_requests, slot);
+    request->session = SLOT_NONE;
     pool_give(&engine->requests, slot);
     for (uint32_t i = session->requests; i != SLOT_NONE; i = request_get(engine, i)->next) {
         ready_mark(&engine->ready_requests, i, READY_REQUEST); /* it may have waited for this one */
@@ -546,6 +547,41 @@ static enum engine_result refuse(struct engine *engine, uint32_t session,
     return ENGINE_TAKEN;
 }
 
+static bool waits_for_room(const struct engine *engine, const struct request *request)
+{
+    return request->session != SLOT_NONE && request->step == REQUEST_CHAIN &&
+           request->load == SLOT_NONE &&
+           !session_has_room(session_get(engine, request->session), request->bytes);
+}
+
+/*
+ * A few clients that ask and don't read would hold every request there is, and nobody else could ask.
+ * So the one that has waited longest for room in its connection is told UNAVAILABLE, and its client
+ * may ask again.
+ */
+static uint32_t take_slot(struct engine *engine)
+{
+    uint32_t slot = pool_take(&engine->requests);
+    uint32_t found = SLOT_NONE;
+
+    if (slot != SLOT_NONE) {
+        return slot;
+    }
+    for (slot = 1; slot <= engine->requests.fresh; slot++) {
+        const struct request *request = request_get(engine, slot);
+
+        if (waits_for_room(engine, request) &&
+            (found == SLOT_NONE || request->number < request_get(engine, found)->number)) {
+            found = slot;
+        }
+    }
+    if (found == SLOT_NONE) {
+        return SLOT_NONE;
+    }
+    fail(engine, found, CODE_UNAVAILABLE);
+    return pool_take(&engine->requests);
+}
+
 static void take_request(struct engine *engine, uint32_t slot, uint32_t session_slot,
                          const struct message_history *history, const struct head_cell *head)
 {
@@ -555,6 +591,7 @@ static void take_request(struct engine *engine, uint32_t slot, uint32_t session_
     *request = (struct request){
         .next = session->requests,
         .session = session_slot,
+        .number = ++engine->requests_taken,
         .id = history->request,
         .conversation = history->conversation.value,
         .anchor = history->anchor,
@@ -594,7 +631,7 @@ enum engine_result history_on_request(struct engine *engine, uint32_t session_sl
     if (state == CELL_LOADING) {
         return engine_block(engine, session_slot, load);
     }
-    const uint32_t slot = pool_take(&engine->requests);
+    const uint32_t slot = take_slot(engine);
 
     if (slot == SLOT_NONE) {
         return refuse(engine, session_slot, history, CODE_UNAVAILABLE);

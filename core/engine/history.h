@@ -5,7 +5,8 @@
  * Owner    The engine's pool of requests; at most REQUESTS_OUTSTANDING_MAX a session.
  * Thread   The engine's only.
  * Memory   A fixed pool. A page is built when the connection has room for it, so that none waits in
- *          memory.
+ *          memory. Where the pool is empty, that request yields which has waited longest for room: it
+ *          is its client who doesn't read.
  * Errors   A wrong anchor or an unreadable store is told by an ERROR that names the request.
  */
 #pragma once
@@ -25,9 +26,10 @@ enum request_step {
 };
 
 struct request {
-    uint16_t next; /* of the session */
-    uint32_t session;
-    uint32_t id; /* the client's */
+    uint16_t next;    /* of the session */
+    uint32_t session; /* SLOT_NONE: none is here */
+    uint64_t number;  /* rising: what has waited longest has the lowest */
+    uint32_t id;      /* the client's */
     uint32_t load;
     uint64_t conversation;
     uint64_t anchor;   /* 0: the end */

@@ -57,6 +57,7 @@ struct engine {
     struct wait_list stalled; /* connections that wait for a place in a pool */
     struct ready stalled_pushes;
     struct pool requests;
+    uint64_t requests_taken; /* since the start */
     struct ready ready_requests;
 
     struct outbox outbox;

@@ -257,7 +257,7 @@ class NoRead(Attack):
             return wire.frame(wire.PING, b"\0" * 8)
         self.asked += 1
         return wire.frame(wire.HISTORY, wire.history_payload(self.asked, self.user, wire.BEFORE,
-                                                             1 << 40, 64, 1 << 20))
+                                                             0, 64, 1 << 20))
 
 
 class TinyFrames(Attack):

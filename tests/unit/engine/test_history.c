@@ -346,9 +346,51 @@ static void stale_page_is_asked_again(void **state)
     world_close(&log.world);
 }
 
+static void three_requests(struct engine_config *config)
+{
+    config->loads_max = 3;
+}
+
+static void client_that_does_not_read_yields_the_request_that_waits_longest(void **state)
+{
+    (void)state;
+    struct log log;
+
+    open_log(&log, 4, 12000, three_requests);
+
+    struct host_conn *b = host_connect(log.host, (struct user_id){ B }, 2, nothing);
+
+    world_settle(&log.world);
+    client_skip(b);
+    log.host->keep_unsent = true;
+    for (uint32_t request = 1; request <= 4; request++) { /* one page leaves, three find no room */
+        client_history(log.a, request, B, HISTORY_BEFORE, 0, 10, 0);
+        world_settle(&log.world);
+    }
+    assert_int_equal(client_page(log.a).request, 1);
+    assert_int_equal(client_waiting(log.a), 0);
+    client_history(b, 5, A, HISTORY_BEFORE, 0, 10, 0);
+    world_settle(&log.world);
+
+    const struct message_error error = client_error(log.a);
+
+    assert_int_equal(error.code, CODE_UNAVAILABLE);
+    assert_int_equal(error.request, 2);
+    assert_false(error.fatal);
+    assert_int_equal(client_page(b).request, 5);
+    log.host->keep_unsent = false;
+    host_sent(log.host, log.a); /* it reads after all: the others' pages come */
+    world_settle(&log.world);
+    assert_int_not_equal(client_page(log.a).request, 2);
+    assert_int_not_equal(client_page(log.a).request, 2);
+    assert_int_equal(client_waiting(log.a), 0);
+    world_close(&log.world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(client_that_does_not_read_yields_the_request_that_waits_longest),
         cmocka_unit_test(before_goes_back_by_pages),
         cmocka_unit_test(before_goes_back_through_the_store),
         cmocka_unit_test(after_goes_forward_by_pages),
