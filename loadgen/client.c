@@ -134,6 +134,9 @@ bool client_create(struct crowd *crowd, struct client *client, uint64_t intended
     if (client->pending_unsent == CLIENT_NONE) {
         client->pending_unsent = slot;
     }
+    if (crowd->churned && client->state != CLIENT_LIVE) {
+        client->untimed = client->created;
+    }
     client->pending_count++;
     crowd->counts.created++;
     crowd->counts.pending++;
@@ -214,7 +217,9 @@ static enum client_verdict on_accepted(struct crowd *crowd, struct client *clien
     const uint64_t intended_ns = pending_remove(crowd, client, slot, before);
 
     crowd->counts.answered++;
-    histogram_add(&crowd->accepted, crowd->now_ns - intended_ns);
+    if (number > client->untimed) {
+        histogram_add(&crowd->accepted, crowd->now_ns - intended_ns);
+    }
     one_answered(crowd, client);
     if (client->pending_count < crowd->window) {
         (void)client_create(crowd, client, crowd->now_ns);
@@ -348,6 +353,7 @@ static enum client_verdict on_error(struct crowd *crowd, struct client *client,
         return CLIENT_ENDS;
     }
     if (!error.fatal) {
+        crowd->counts.pages_refused += error.request != 0 ? 1 : 0;
         return CLIENT_GOES_ON;
     }
     client->wait_min_ms = error.retry_ms;
@@ -435,6 +441,8 @@ enum client_verdict client_on_frame(struct crowd *crowd, struct client *client,
         return on_hello_ok(crowd, client, view);
     case FRAME_TYPE_ERROR:
         return on_error(crowd, client, view);
+    case FRAME_TYPE_PAGE:
+        return client_on_page(crowd, client, view);
     case FRAME_TYPE_GOAWAY:
         return on_goaway(crowd, client, view);
     case FRAME_TYPE_TOKEN:
@@ -506,6 +514,9 @@ void client_on_lost(struct crowd *crowd, struct client *client)
     }
     client->flags &= (uint16_t) ~(CLIENT_CURRENT | CLIENT_ACK_DUE | CLIENT_PING_DUE |
                                   CLIENT_PING_OUT | CLIENT_PONG_DUE | CLIENT_HOLD | CLIENT_BYE_PUT);
+    if (crowd->churned) {
+        client->untimed = client->created;
+    }
     client->in_flight = 0;
     client->pending_unsent = client->pending_first; /* sent again, same counters, same nonces */
 }

@@ -63,6 +63,7 @@ enum client_flag {
     CLIENT_FIRST_READ = 1 << 12, /* latencies count: this isn't a second reading */
     CLIENT_QUEUED = 1 << 13,     /* owned by the swarm: wants to dial */
     CLIENT_SENDING = 1 << 14,    /* `out` is the kernel's */
+    CLIENT_CHURNED = 1 << 15,    /* left by itself; looks at its history when it is back */
 };
 
 struct client {
@@ -102,9 +103,12 @@ struct client {
     uint8_t sends_max;
     uint16_t out_bytes; /* of `out` */
     uint16_t out_sent;  /* 472: of these, taken by the kernel */
-    uint16_t spare_[3];
+    uint16_t spare_;
+    uint32_t untimed; /* messages up to this number have waited for somebody to come back */
+    uint32_t asked_n; /* 480: conversation_n when a page was asked for */
+    uint32_t spare2_;
 };
-_Static_assert(sizeof(struct client) == 480, "paid by every client; with timer below 700");
+_Static_assert(sizeof(struct client) == 488, "paid by every client; with timer below 700");
 
 /* A message that isn't answered. */
 struct client_pending {
@@ -136,7 +140,11 @@ _Static_assert(sizeof(struct client_pending) == 16, "paid by every unanswered me
     X(peer_entries, "messages received")                                                           \
     X(foreign_entries, "entries of earlier runs")                                                  \
     X(faults, "faults")                                                                            \
-    X(late, "messages created late")
+    X(late, "messages created late")                                                               \
+    X(churned, "times that a client left by itself")                                               \
+    X(pages, "pages of history")                                                                   \
+    X(page_entries, "entries on them")                                                             \
+    X(pages_refused, "pages that the server had no time for")
 
 struct crowd_counts {
 #define CROWD_COUNT_FIELD(name, text) uint64_t name;
@@ -162,6 +170,8 @@ struct crowd {
     uint32_t users;
     uint16_t body_bytes;
     uint16_t window; /* messages that each sender keeps unanswered; 0: none */
+    uint16_t page_n; /* entries of a page that a churned client asks for; 0: none */
+    bool churned;    /* clients come and go: what has waited for one of them isn't timed */
     bool gather;
     bool one_way;
     uint64_t now_ns; /* set by the swarm before it calls anything here */

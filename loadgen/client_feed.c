@@ -35,7 +35,8 @@ static void on_peer(struct crowd *crowd, struct client *client, const struct pay
         return;
     }
     crowd->counts.peer_entries++;
-    if ((client->flags & CLIENT_FIRST_READ) != 0) {
+    if ((client->flags & CLIENT_FIRST_READ) != 0 && payload->number > peer->untimed &&
+        (!crowd->churned || (client->flags & CLIENT_CURRENT) != 0)) {
         histogram_add(&crowd->delivered, crowd->now_ns - payload->intended_ns);
     }
 }
@@ -198,6 +199,10 @@ static size_t put_small(struct crowd *crowd, struct client *client)
     if ((client->flags & CLIENT_PING_DUE) != 0) {
         at += message_encode_ping(to + at, cap - at, &(struct message_ping){ client->seq });
         client->flags |= CLIENT_PING_OUT;
+    }
+    if ((client->flags & CLIENT_CHURNED) != 0 && (client->flags & CLIENT_CURRENT) != 0 &&
+        client->state == CLIENT_LIVE) {
+        at += client_put_history(crowd, client, to + at, cap - at);
     }
     client->flags &= (uint16_t) ~(CLIENT_PONG_DUE | CLIENT_ACK_DUE | CLIENT_PING_DUE);
     if (client->state == CLIENT_LEAVING && client->in_flight == 0 &&

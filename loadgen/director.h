@@ -47,8 +47,9 @@ struct director {
     uint32_t swarm_count;
     int signal_fd;
     bool interrupted;
-    bool next;  /* SIGUSR1 */
-    bool quiet; /* the watch says nothing: a step counts by itself */
+    bool next;   /* SIGUSR1 */
+    bool quiet;  /* the watch says nothing: a step counts by itself */
+    bool churns; /* until it settles; clients come and go all the time */
     int exit_code;
     struct director_watch watch;
     struct ledger findings;

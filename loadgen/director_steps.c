@@ -320,10 +320,47 @@ static bool judge(struct director *director, const char *event)
     return complete;
 }
 
+/* Each swarm has its share of those who leave. */
+static bool step_churn(struct director *director, const struct step *step)
+{
+    for (uint32_t i = 0; i < director->swarm_count; i++) {
+        const double share =
+            (double)director->swarms[i].crowd.count / (double)director->options->clients;
+
+        swarm_order(&director->swarms[i],
+                    &(struct swarm_order){ .kind = SWARM_CHURN,
+                                           .rate = step->number * share,
+                                           .window = (uint32_t)step->entries });
+    }
+    for (uint32_t i = 0; i < director->swarm_count; i++) {
+        while (!swarm_answered(&director->swarms[i])) {
+            director_look(director);
+        }
+    }
+    director->churns = true;
+    director->quiet = true;
+    return true;
+}
+
+/* Nobody leaves any more, and all are back: from now on a loss is one again. */
+static void end_churn(struct director *director)
+{
+    if (director->churns) {
+        director->churns = false;
+        director->quiet = false;
+        director->watch.lost_count = director->counts.lost;
+        director->watch.awaited_count = director->counts.lost;
+    }
+}
+
 static bool step_settle(struct director *director)
 {
     director_order_kind(director, SWARM_QUIET);
-    return judge(director, "settled");
+
+    const bool settled = judge(director, "settled");
+
+    end_churn(director);
+    return settled;
 }
 
 static bool step_verify(struct director *director)
@@ -374,6 +411,8 @@ bool director_step(struct director *director, const struct step *step)
         return step_await(director, step);
     case STEP_DROP:
         return step_drop(director);
+    case STEP_CHURN:
+        return step_churn(director, step);
     case STEP_FLOOD:
         return step_flood(director, step);
     case STEP_SETTLE:

@@ -11,6 +11,9 @@
 #include "loadgen/payload.h"
 #include "proto/limits.h"
 
+#define CHURN_ENTRIES     50
+#define CHURN_ENTRIES_MAX 200 /* what the server gives at most */
+
 enum option_type {
     OPTION_TEXT,   /* const char * */
     OPTION_U32,    /* from min to max */
@@ -304,6 +307,11 @@ static bool parse_arguments(struct step *step, char *at)
     case STEP_PACE:
         good = take_number(&at, 0.001, 1e8, &step->number) &&
                take_number(&at, 0, 1e7, &step->seconds) && take_mark(&at, "keep", &step->keep);
+        break;
+    case STEP_CHURN:
+        step->entries = CHURN_ENTRIES;
+        good = take_number(&at, 0, 1e6, &step->number) &&
+               (at == NULL || take_number(&at, 0, CHURN_ENTRIES_MAX, &step->entries));
         break;
     case STEP_FLOOD:
         good =

@@ -24,6 +24,8 @@
     X(IDLE, "idle", ":SECONDS", "nothing; then the memory of the server, if it is local")          \
     X(WINDOW, "window", ":W:SECONDS[:keep]", "each sender keeps W messages unanswered")            \
     X(PACE, "pace", ":RATE:SECONDS[:keep]", "RATE messages a second in all, in an open loop")      \
+    X(CHURN, "churn", ":RATE[:N]",                                                                 \
+      "from now on RATE clients a second leave and come back, to read N entries")                  \
     X(HOLD, "hold", "", "goes on as it is until SIGUSR1")                                          \
     X(AWAIT, "await-restart", "[:SECONDS]",                                                        \
       "until clients were lost and all are back and current")                                      \
@@ -42,6 +44,7 @@ enum step_kind {
 struct step {
     enum step_kind kind;
     double number;    /* RATE or W */
+    double entries;   /* CHURN: N */
     double seconds;   /* 0: without end, or the default */
     bool keep;        /* its messages go on after it */
     bool resumed;     /* FLOOD: resumed handshakes */

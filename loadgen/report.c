@@ -232,6 +232,10 @@ void report_measure(struct report *report, const struct report_measure *measure)
                       ",\"held\":%" PRIu64 ",\"lost_connections\":%" PRIu64,
                       measure->seconds, counts->answered, per_s, counts->created,
                       counts->peer_entries, counts->rejected, counts->held, counts->lost);
+        (void)fprintf(report->out,
+                      ",\"churned\":%" PRIu64 ",\"pages\":%" PRIu64 ",\"page_entries\":%" PRIu64
+                      ",\"pages_refused\":%" PRIu64,
+                      counts->churned, counts->pages, counts->page_entries, counts->pages_refused);
         json_latency(report, "accepted_us", measure->accepted);
         json_latency(report, "delivered_us", measure->delivered);
         (void)fprintf(report->out,
@@ -253,6 +257,12 @@ void report_measure(struct report *report, const struct report_measure *measure)
                       "  %" PRIu64 " temporary refusals, %" PRIu64 " not created for want of "
                       "answers, %" PRIu64 " connections lost\n",
                       counts->rejected, counts->held, counts->lost);
+    }
+    if (counts->churned > 0) {
+        (void)fprintf(report->out,
+                      "  %" PRIu64 " times a client left, %" PRIu64 " pages of history of %" PRIu64
+                      " entries, %" PRIu64 " refused\n",
+                      counts->churned, counts->pages, counts->page_entries, counts->pages_refused);
     }
     human_cpu(report, measure->server, (double)counts->answered);
     (void)fprintf(report->out, "  generator %.0f %% busy; %.2f %% created late, at most %.1f ms\n",

@@ -216,6 +216,9 @@ static void turn(struct swarm *swarm)
     if (swarm->paced) {
         take_schedule(swarm);
     }
+    if (swarm->churn_rate > 0) {
+        swarm_churn(swarm);
+    }
     ring_group_turn(&swarm->group, nap_ns(swarm, swarm_dial(swarm)));
     for (uint32_t i = 0; i < EVENTS_A_TURN; i++) {
         if (!ring_group_take(&swarm->group, &event)) {

@@ -33,7 +33,8 @@ enum swarm_order_kind {
     SWARM_CONNECT, /* all clients are wanted; `full` handshakes before tickets are used */
     SWARM_WINDOW,  /* every sender keeps `window` messages unanswered */
     SWARM_PACE,    /* `rate` messages a second, from start_ns on, count_max in all */
-    SWARM_QUIET,   /* no new messages */
+    SWARM_QUIET,   /* no new messages; nobody leaves by himself any more */
+    SWARM_CHURN,   /* `rate` clients a second leave, and come back to a page of `window` entries */
     SWARM_MARK,    /* measuring begins */
     SWARM_MEASURE, /* measuring ends: counts, time, CPU */
     SWARM_COLLECT, /* the same for latencies, when answers to measured messages have come */
@@ -118,8 +119,10 @@ struct swarm {
     bool quit;
     bool flood;
     bool paced;
-    uint32_t full_left; /* handshakes that don't resume */
-    uint32_t *queue;    /* clients that want to dial, a ring of crowd.count */
+    double churn_rate;     /* clients a second; 0: none */
+    uint64_t churn_due_ns; /* of the next */
+    uint32_t full_left;    /* handshakes that don't resume */
+    uint32_t *queue;       /* clients that want to dial, a ring of crowd.count */
     uint32_t queue_first;
     uint32_t queue_count;
     uint64_t dial_next_ns;

@@ -122,7 +122,7 @@ void swarm_lose(struct swarm *swarm, uint32_t client)
         return;
     }
     if ((one->state == CLIENT_LIVE || one->state == CLIENT_LEAVING) && !swarm->flood &&
-        (one->flags & CLIENT_WANTED) != 0) {
+        (one->flags & CLIENT_WANTED) != 0 && (one->flags & CLIENT_CHURNED) == 0) {
         swarm->crowd.counts.lost++;
     }
     client_on_lost(&swarm->crowd, one);

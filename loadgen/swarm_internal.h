@@ -44,6 +44,9 @@ void swarm_lose(struct swarm *swarm, uint32_t client);
 /* Seals and sends what the client has to say, if no send is in flight. */
 void swarm_flush(struct swarm *swarm, uint32_t client);
 
+/* Those leave whose time has come; they return as everybody does who was lost, only later. */
+void swarm_churn(struct swarm *swarm);
+
 void swarm_on_connected(struct swarm *swarm, uint32_t client, int32_t result);
 void swarm_on_shake_received(struct swarm *swarm, uint32_t client, const uint8_t *bytes,
                              size_t byte_count);

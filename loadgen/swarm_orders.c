@@ -7,6 +7,8 @@
 #include "core/io/clock.h"
 #include "loadgen/swarm_internal.h"
 
+#define CHURN_AWAY_MS_MAX 20000
+
 static uint64_t thread_cpu_ns(void)
 {
     struct timespec time;
@@ -67,6 +69,46 @@ static void be_quiet(struct swarm *swarm)
 {
     swarm->crowd.window = 0;
     swarm->paced = false;
+}
+
+static void begin_churn(struct swarm *swarm, const struct swarm_order *order)
+{
+    swarm->churn_rate = order->rate;
+    swarm->churn_due_ns = swarm->crowd.now_ns;
+    swarm->crowd.page_n = (uint16_t)order->window;
+    swarm->crowd.churned = true;
+}
+
+/* How it leaves is left to chance: it says so, or is just gone. */
+static void leave_for_a_while(struct swarm *swarm, uint32_t client)
+{
+    struct client *one = &swarm->crowd.clients[client];
+
+    if (one->state != CLIENT_LIVE || (one->flags & CLIENT_CURRENT) == 0) {
+        return; /* it is away already */
+    }
+    one->flags |= CLIENT_CHURNED;
+    one->wait_min_ms = 0;
+    one->wait_max_ms = CHURN_AWAY_MS_MAX;
+    swarm->crowd.counts.churned++;
+    if ((swarm->random >> 32 & 1) != 0) {
+        swarm_lose(swarm, client);
+        return;
+    }
+    one->state = CLIENT_LEAVING;
+    one->resume_at_ns = swarm->crowd.now_ns + CLOCK_NS_PER_S;
+    swarm_flush(swarm, client);
+}
+
+void swarm_churn(struct swarm *swarm)
+{
+    const uint64_t interval_ns = (uint64_t)(1e9 / swarm->churn_rate);
+
+    while (swarm->churn_due_ns <= swarm->crowd.now_ns) {
+        swarm->churn_due_ns += interval_ns;
+        swarm->random = id_mix(swarm->random + 1);
+        leave_for_a_while(swarm, (uint32_t)(swarm->random % swarm->crowd.count));
+    }
 }
 
 static void mark(struct swarm *swarm)
@@ -142,6 +184,7 @@ static void audit(struct swarm *swarm)
 static void leave(struct swarm *swarm)
 {
     be_quiet(swarm);
+    swarm->churn_rate = 0;
     for (uint32_t i = 0; i < swarm->crowd.count; i++) {
         struct client *client = &swarm->crowd.clients[i];
 
@@ -174,6 +217,10 @@ void swarm_obey(struct swarm *swarm, const struct swarm_order *order)
         break;
     case SWARM_QUIET:
         be_quiet(swarm);
+        swarm->churn_rate = 0;
+        break;
+    case SWARM_CHURN:
+        begin_churn(swarm, order);
         break;
     case SWARM_MARK:
         mark(swarm);

@@ -12,6 +12,7 @@ import scenarios_hostile
 import scenarios_messages
 import scenarios_power
 import scenarios_sim
+import scenarios_soak
 import scenarios_store
 from figures import Report
 from load import Load
@@ -32,6 +33,7 @@ SCENARIOS = {
     "crash": (scenarios_crash.crash, ("server", "token", "loadgen")),
     "power": (scenarios_power.power, ("server", "token")),
     "sim": (scenarios_sim.sim, ()),
+    "soak": (scenarios_soak.soak, ("server", "token", "loadgen")),
     "flush": (scenarios_store.flush, ("server", "token", "loadgen")),
     "recovery": (scenarios_store.recovery, ("server", "token", "loadgen")),
 }
@@ -47,6 +49,7 @@ class Bench:
         self.programs = Programs(options.build or os.path.join(ROOT, "build", "release"))
         self.quick = options.quick
         self.runs = 1 if options.quick and options.runs is None else options.runs or 3
+        self.minutes = options.minutes
         self.failed = False
         self.limits = None
         self._keep = options.keep
@@ -99,6 +102,7 @@ def parse(arguments):
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--limits", metavar="DIR")
     parser.add_argument("--runs", type=int)
+    parser.add_argument("--minutes", type=float)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--build", metavar="DIR")
@@ -109,6 +113,8 @@ def parse(arguments):
             usage_error(f"\"{name}\" is none of {' '.join(SCENARIOS)}")
     if options.runs is not None and not 1 <= options.runs <= 99:
         usage_error("--runs is from 1 to 99")
+    if options.minutes is not None and not 0.5 <= options.minutes <= 10000:
+        usage_error("--minutes is from 0.5 to 10000")
     return options
 
 

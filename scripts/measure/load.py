@@ -24,6 +24,7 @@ class Load:
         self._server = server
         self._buffer = b""
         self._lines = []
+        self._heard_at = time.monotonic()
         self.events = []
         self.folder = server.folder
         os.makedirs(self.folder, exist_ok=True)
@@ -52,6 +53,7 @@ class Load:
             if not selector.select(max(wait_s, 0)):
                 return True
         chunk = os.read(self._pipe, 65536)
+        self._heard_at = time.monotonic()
         self._buffer += chunk
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
@@ -80,6 +82,10 @@ class Load:
         if not self._lines:
             return None
         return self.next(1)
+
+    def silent_s(self):
+        """How long it has said nothing."""
+        return time.monotonic() - self._heard_at
 
     def until(self, event, timeout_s, step=None):
         """

@@ -20,6 +20,7 @@ import load  # noqa: E402
 import machine  # noqa: E402
 import scenarios_messages  # noqa: E402
 import scenarios_sim  # noqa: E402
+import scenarios_soak  # noqa: E402
 import scenarios_store  # noqa: E402
 import server  # noqa: E402
 from figures import Report  # noqa: E402
@@ -69,6 +70,34 @@ class Faults(unittest.TestCase):
             ledger.report()
             self.assertEqual(faults, len(bench.faults), (events, code))
             self.assertIn("paced.reordered", bench.out.getvalue())
+
+
+class Soak(unittest.TestCase):
+    def test_windows_are_minutes_but_never_too_few_nor_too_many(self):
+        self.assertEqual((30, 60), scenarios_soak.windows(30))
+        self.assertEqual((6, 10), scenarios_soak.windows(1))
+        self.assertEqual((48, 75), scenarios_soak.windows(60))
+
+    def test_last_third_is_held_against_the_middle_one(self):
+        self.assertEqual(([3, 4], [5, 6]), scenarios_soak.thirds([1, 2, 3, 4, 5, 6]))
+        self.assertEqual(([3, 4], [5, 6]), scenarios_soak.thirds([0, 1, 2, 3, 4, 5, 6]))
+        self.assertEqual(1.5, scenarios_soak.growth([90, 90, 2, 2, 3, 3]))
+        self.assertEqual(1, scenarios_soak.growth([5, 5, 0, 0, 0, 0]))
+        self.assertGreater(scenarios_soak.growth([5, 5, 0, 0, 1, 1]), 1.5)
+
+    def test_what_grew_fails(self):
+        class Bench:
+            def __init__(self):
+                self.report = Report(False, out=io.StringIO(), err=io.StringIO())
+                self.faults = []
+
+            def fault(self, text):
+                self.faults.append(text)
+
+        for values, faults in (([9, 100, 105], 0), ([9, 100, 106], 1), ([200, 100, 50], 0)):
+            bench = Bench()
+            scenarios_soak.judge(bench, "memory", "B", values, 1.05)
+            self.assertEqual(faults, len(bench.faults), values)
 
 
 class Metrics(unittest.TestCase):

@@ -116,6 +116,15 @@ class LoadgenTest(harness.ServerTest):
         self.assertLess(connected["full"], 30)
         self.assertGreater(connected["server_threads"]["hf-door"], 0)
 
+    def test_churned_clients_come_back_and_read_their_history(self):
+        run = self.run_loadgen("run", "connect,churn:40:20,pace:200:3:keep,settle,leave")
+        self.assert_clean(run)
+        measured = run.wait("measured")
+        self.assertGreater(measured["churned"], 20)
+        self.assertGreater(measured["pages"], 5)
+        self.assertEqual(measured["lost_connections"], 0)
+        self.assertEqual(run.all("lost"), [])
+
     def test_pairs_keep_their_window(self):
         run = self.run_loadgen("pairs", window=8, **{"for": 3})
         found = self.assert_clean(run)

@@ -82,6 +82,10 @@ static void run_takes_steps_of_ones_own(void **state)
     assert_true(options.steps[2].number == 5000 && options.steps[2].seconds == 10);
     assert_true(options.steps[2].keep);
     assert_true(options.steps[3].seconds == 90);
+    expect_steps("run connect,churn:2.5,churn:10:200" GOOD,
+                 (const char *const[]){ "connect", "churn:2.5", "churn:10:200", NULL });
+    assert_true(options.steps[1].number == 2.5 && options.steps[1].entries == 50);
+    assert_true(options.steps[2].number == 10 && options.steps[2].entries == 200);
 }
 
 static void wrong_steps_are_named(void **state)
@@ -104,6 +108,9 @@ static void wrong_steps_are_named(void **state)
         "await-restart:a",
         "",
         "pace::1",
+        "churn",
+        "churn:1:201",
+        "churn:1:2:3",
     };
 
     (void)state;
