@@ -61,6 +61,7 @@ class Device:
         self.cursor = (0, 0, 0)
         self.chance = random.Random(seed)
         self.failure = None
+        self.refused = False  # and what is behind that is yet to be refused
         self.thread = None
 
     def start(self, server):
@@ -88,9 +89,11 @@ class Device:
     def talk(self, client):
         """Sends and reads until the load stops, or the server goes."""
         waiting = {}  # counter: (nonce, peer)
+        self.refused = False
         self.cursor = client.cursor
         while not (self.load.stopping and not waiting):
-            while not self.load.stopping and len(waiting) < OUTSTANDING and self.load.take_one():
+            while not (self.load.stopping or self.refused) and len(waiting) < OUTSTANDING \
+                    and self.load.take_one():
                 peer = self.chance.choice(self.load.users)
                 nonce = self.chance.randbytes(16)
                 counter = client.counter + 1
@@ -109,11 +112,14 @@ class Device:
             nonce, peer = waiting.pop(fields["counter"])
             self.load.ledger.accept(self.user, self.device, fields["counter"], nonce, fields, peer,
                                     at)
+            assert not self.refused, "accepted behind a refusal"
         elif kind == wire.REJECTED:
             waiting.pop(fields["counter"])
             self.load.refused += 1
             self.load.give_one()
-            if not waiting:
+            self.refused = True
+            if not waiting:  # all behind it were refused too: on from there
+                self.refused = False
                 client.counter = fields["expected"] - 1
                 time.sleep(min(fields["retry_ms"], 50) / 1000)
         elif kind == wire.ENTRIES:
@@ -144,8 +150,9 @@ class Load:
 
     def take_one(self):
         with self.lock:
-            self.left -= 1
-            return self.left >= 0
+            taken = self.left > 0
+            self.left -= taken
+            return taken
 
     def give_one(self):
         with self.lock:
