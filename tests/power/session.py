@@ -41,6 +41,11 @@ class Session:
     def close(self):
         self.server.close()
 
+    def abandon(self):
+        """Something failed: nothing is left running."""
+        if self.server.process is not None:
+            self.server.kill()
+
     def record(self, steps, say=lambda text: None):
         os.mkdir(self.server.data, 0o700)
         os.environ["HF_RECORD_LOG"] = self.log
