@@ -11,10 +11,11 @@
 
 #include "core/base/check.h"
 #include "core/io/clock.h"
+#include "core/tls/aead.h"
 #include "core/tls/handshake.h"
 #include "proto/codes.h"
 
-#define LABEL_BYTES_MAX 160
+#define LABEL_BYTES_MAX 200
 #define NO_CORE         UINT32_MAX
 
 enum metric_type {
@@ -202,8 +203,9 @@ static void add_process(struct metric_rows *rows, const struct metrics *metrics)
         lost += log_get_lost(metrics->logs[i]);
     }
     add(rows, "holdfast_build_info", GAUGE, 1, "Versions of this program and its libraries",
-        "version=\"%s\",tls=\"%s\",liburing=\"%s\",lmdb=\"%s\"", HOLDFAST_VERSION,
-        tls_library_version(), metrics_uring_version(), metrics_lmdb_version());
+        "version=\"%s\",tls=\"%s\",aead=\"%s\",liburing=\"%s\",lmdb=\"%s\"", HOLDFAST_VERSION,
+        tls_library_version(), aead_library_name(), metrics_uring_version(),
+        metrics_lmdb_version());
     add(rows, "holdfast_ready", GAUGE, metrics->ready, "1 while clients are let in", "%s", "");
     add(rows, "holdfast_incarnation", GAUGE, metrics->incarnation,
         "How often this data directory was started", "%s", "");

@@ -15,6 +15,7 @@
 #include "core/base/check.h"
 #include "core/io/thread.h"
 #include "core/server/bus_error.h"
+#include "core/tls/aead.h"
 #include "core/tls/handshake.h"
 
 /* Behind the reason why a disk doesn't let us start. */
@@ -431,6 +432,7 @@ void node_print_version(FILE *file)
     if (tls_global_init(&error) != 0) { /* mbedTLS says its version from then on */
         (void)fprintf(file, "%s\n", error.text);
     }
-    (void)fprintf(file, "holdfastd %s\n%s\nliburing %s\nLMDB %s\n", HOLDFAST_VERSION,
-                  tls_library_version(), metrics_uring_version(), metrics_lmdb_version());
+    (void)fprintf(file, "holdfastd %s\n%s\nrecords by %s\nliburing %s\nLMDB %s\n", HOLDFAST_VERSION,
+                  tls_library_version(), aead_library_name(), metrics_uring_version(),
+                  metrics_lmdb_version());
 }

@@ -4,17 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <mbedtls/build_info.h>
-#include <mbedtls/chachapoly.h>
-#include <mbedtls/gcm.h>
-#include <mbedtls/platform_util.h>
-
 #include "core/base/bytes.h"
 #include "core/base/check.h"
-
-#ifndef MBEDTLS_THREADING_C
-#error "mbedTLS was built without MBEDTLS_THREADING_C: handshakes in several threads would fail"
-#endif
+#include "core/tls/aead_context.h"
 
 /*
  * The cache is set-associative, four ways: the first bytes of an IV, which are as good as random
@@ -29,19 +21,11 @@ struct aead_head {
     uint16_t suite;
 };
 
-struct aead_context {
-    struct aead_key key;
-    uint16_t suite; /* 0: nothing is keyed */
-    union {
-        mbedtls_gcm_context gcm;
-        mbedtls_chachapoly_context chachapoly;
-    } as;
-};
-
 struct aead_cache {
     size_t entry_count;
     uint64_t set_mask;
     struct aead_counters counters;
+    struct aead_library *library;
     struct aead_head *heads;
     struct aead_context *contexts;
 };
@@ -59,40 +43,6 @@ size_t aead_key_bytes(uint16_t suite)
     }
 }
 
-static void aead_context_clear(struct aead_context *context)
-{
-    if (context->suite == AEAD_CHACHA20_POLY1305_SHA256) {
-        mbedtls_chachapoly_free(&context->as.chachapoly);
-    } else if (context->suite != 0) {
-        mbedtls_gcm_free(&context->as.gcm);
-    }
-    mbedtls_platform_zeroize(context, sizeof *context);
-}
-
-static enum aead_result aead_context_set(struct aead_context *context, uint16_t suite,
-                                         const struct aead_key *key)
-{
-    const size_t key_bytes = aead_key_bytes(suite);
-    int failed;
-
-    HF_ASSERT(key_bytes != 0);
-    if (suite == AEAD_CHACHA20_POLY1305_SHA256) {
-        mbedtls_chachapoly_init(&context->as.chachapoly);
-        failed = mbedtls_chachapoly_setkey(&context->as.chachapoly, key->key);
-    } else {
-        mbedtls_gcm_init(&context->as.gcm);
-        failed = mbedtls_gcm_setkey(&context->as.gcm, MBEDTLS_CIPHER_ID_AES, key->key,
-                                    (unsigned)key_bytes * 8);
-    }
-    context->suite = suite;
-    if (failed != 0) { /* with a good length only memory can lack */
-        aead_context_clear(context);
-        return AEAD_NO_MEMORY;
-    }
-    context->key = *key;
-    return AEAD_OK;
-}
-
 struct aead_cache *aead_cache_open(size_t entry_count)
 {
     struct aead_cache *cache = calloc(1, sizeof *cache);
@@ -108,7 +58,7 @@ struct aead_cache *aead_cache_open(size_t entry_count)
     cache->set_mask = rounded / AEAD_WAYS - 1;
     cache->heads = calloc(rounded, sizeof *cache->heads);
     cache->contexts = calloc(rounded, sizeof *cache->contexts);
-    if (cache->heads == NULL || cache->contexts == NULL) {
+    if (cache->heads == NULL || cache->contexts == NULL || !aead_library_open(&cache->library)) {
         aead_cache_close(cache);
         return NULL;
     }
@@ -122,9 +72,10 @@ void aead_cache_close(struct aead_cache *cache)
     }
     if (cache->contexts != NULL) {
         for (size_t entry = 0; entry < cache->entry_count; entry++) {
-            aead_context_clear(&cache->contexts[entry]);
+            aead_context_free(&cache->contexts[entry]);
         }
     }
+    aead_library_close(cache->library);
     free(cache->contexts);
     free(cache->heads);
     free(cache);
@@ -170,13 +121,12 @@ static size_t aead_oldest(const struct aead_cache *cache, uint64_t id)
     return oldest;
 }
 
-static void aead_drop(struct aead_cache *cache, size_t entry)
+static void aead_forget(struct aead_cache *cache, size_t entry)
 {
     if (cache->heads[entry].used_at != 0) {
         cache->counters.keyed_contexts--;
     }
     cache->heads[entry] = (struct aead_head){ 0 };
-    aead_context_clear(&cache->contexts[entry]);
 }
 
 void aead_cache_forget(struct aead_cache *cache, uint16_t suite, const struct aead_key *key)
@@ -187,7 +137,8 @@ void aead_cache_forget(struct aead_cache *cache, uint16_t suite, const struct ae
     const size_t entry = aead_find(cache, suite, key, load_be64(key->iv));
 
     if (entry != cache->entry_count) {
-        aead_drop(cache, entry);
+        aead_forget(cache, entry);
+        aead_context_clear(&cache->contexts[entry]);
     }
 }
 
@@ -201,9 +152,10 @@ static struct aead_context *aead_cache_get(struct aead_cache *cache, uint16_t su
     cache->counters.operations++;
     if (entry == cache->entry_count) {
         entry = aead_oldest(cache, id);
-        aead_drop(cache, entry);
+        aead_forget(cache, entry);
         cache->counters.key_setups++;
-        if (aead_context_set(&cache->contexts[entry], suite, key) != AEAD_OK) {
+        if (aead_context_set(&cache->contexts[entry], cache->library, suite, key) != AEAD_OK) {
+            aead_context_clear(&cache->contexts[entry]);
             cache->counters.no_memory++;
             return NULL;
         }
@@ -220,40 +172,23 @@ static void aead_nonce(uint8_t nonce[AEAD_IV_BYTES], const struct aead_key *key,
     store_be64(nonce + 4, load_be64(nonce + 4) ^ number);
 }
 
-static enum aead_result aead_context_seal(struct aead_context *context, const uint8_t *nonce,
-                                          const void *aad, size_t aad_bytes, uint8_t *bytes,
-                                          size_t byte_count, uint8_t *tag)
+/* A context for one call: what keys a ticket, once a handshake. */
+static enum aead_result aead_once_open(struct aead_context *once, struct aead_library **library,
+                                       uint16_t suite, const struct aead_key *key)
 {
-    int failed;
+    enum aead_result result = AEAD_NO_MEMORY;
 
-    if (context->suite == AEAD_CHACHA20_POLY1305_SHA256) {
-        failed = mbedtls_chachapoly_encrypt_and_tag(&context->as.chachapoly, byte_count, nonce, aad,
-                                                    aad_bytes, bytes, bytes, tag);
-    } else {
-        failed = mbedtls_gcm_crypt_and_tag(&context->as.gcm, MBEDTLS_GCM_ENCRYPT, byte_count, nonce,
-                                           AEAD_IV_BYTES, aad, aad_bytes, bytes, bytes,
-                                           AEAD_TAG_BYTES, tag);
+    memset(once, 0, sizeof *once);
+    if (aead_library_open(library)) {
+        result = aead_context_set(once, *library, suite, key);
     }
-    return failed == 0 ? AEAD_OK : AEAD_NO_MEMORY;
+    return result;
 }
 
-static enum aead_result aead_context_open(struct aead_context *context, const uint8_t *nonce,
-                                          const void *aad, size_t aad_bytes, uint8_t *bytes,
-                                          size_t byte_count, const uint8_t *tag)
+static void aead_once_close(struct aead_context *once, struct aead_library *library)
 {
-    int failed;
-
-    if (context->suite == AEAD_CHACHA20_POLY1305_SHA256) {
-        failed = mbedtls_chachapoly_auth_decrypt(&context->as.chachapoly, byte_count, nonce, aad,
-                                                 aad_bytes, tag, bytes, bytes);
-    } else {
-        failed = mbedtls_gcm_auth_decrypt(&context->as.gcm, byte_count, nonce, AEAD_IV_BYTES, aad,
-                                          aad_bytes, tag, AEAD_TAG_BYTES, bytes, bytes);
-    }
-    if (failed == MBEDTLS_ERR_GCM_AUTH_FAILED || failed == MBEDTLS_ERR_CHACHAPOLY_AUTH_FAILED) {
-        return AEAD_BAD_TAG;
-    }
-    return failed == 0 ? AEAD_OK : AEAD_NO_MEMORY;
+    aead_context_free(once);
+    aead_library_close(library);
 }
 
 enum aead_result aead_seal(struct aead_cache *cache, uint16_t suite, const struct aead_key *key,
@@ -271,13 +206,14 @@ enum aead_result aead_seal(struct aead_cache *cache, uint16_t suite, const struc
                    : aead_context_seal(kept, nonce, aad, aad_bytes, bytes, byte_count, tag);
     }
 
-    struct aead_context once = { .suite = 0 };
-    enum aead_result result = aead_context_set(&once, suite, key);
+    struct aead_library *library = NULL;
+    struct aead_context once;
+    enum aead_result result = aead_once_open(&once, &library, suite, key);
 
     if (result == AEAD_OK) {
         result = aead_context_seal(&once, nonce, aad, aad_bytes, bytes, byte_count, tag);
-        aead_context_clear(&once);
     }
+    aead_once_close(&once, library);
     return result;
 }
 
@@ -296,12 +232,13 @@ enum aead_result aead_open(struct aead_cache *cache, uint16_t suite, const struc
                    : aead_context_open(kept, nonce, aad, aad_bytes, bytes, byte_count, tag);
     }
 
-    struct aead_context once = { .suite = 0 };
-    enum aead_result result = aead_context_set(&once, suite, key);
+    struct aead_library *library = NULL;
+    struct aead_context once;
+    enum aead_result result = aead_once_open(&once, &library, suite, key);
 
     if (result == AEAD_OK) {
         result = aead_context_open(&once, nonce, aad, aad_bytes, bytes, byte_count, tag);
-        aead_context_clear(&once);
     }
+    aead_once_close(&once, library);
     return result;
 }

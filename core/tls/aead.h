@@ -1,17 +1,17 @@
 /*
  * aead: the three AEADs of TLS 1.3 behind one small door, and a fixed cache of keyed contexts.
  *
- * Purpose  Seals and opens bytes in place under a key, an IV and a record number. aead.c does it
- *          by mbedTLS; another .c with these functions may stand in its place (libcrypto), so no
- *          type of either library is seen here.
+ * Purpose  Seals and opens bytes in place under a key, an IV and a record number: by libcrypto
+ *          where the build found it (more than twice as fast), else by mbedTLS. No type of either
+ *          library is seen here.
  * Owner    One struct aead_cache per core. A key itself lives in what it belongs to (a connection,
  *          a ticket) and may be copied: the cache finds a context by the key's content, so moving
  *          a connection or updating its key needs no call here but aead_cache_forget.
  * Thread   The owning thread only; no lock is taken. With a NULL cache, any thread: the context is
  *          made for that one call.
- * Memory   Everything is allocated by aead_cache_open, but what mbedtls_gcm_setkey allocates (304 B
- *          a keyed context, freed and allocated anew when a context gets another key; counted).
- *          Bounded: one keyed context an entry. A key that leaves the cache is zeroed.
+ * Memory   Bounded: one keyed context an entry, whose library memory (about 1 KB) is allocated when
+ *          it is first keyed, and by mbedTLS in part (304 B) whenever it gets another key; counted.
+ *          A key that is forgotten or gives way is zeroed or overwritten.
  * Errors   enum aead_result. After anything but AEAD_OK the bytes are undefined: never use them.
  * Source   RFC 8446 5.2, 5.3 (nonce = IV xor record number), RFC 5116.
  */
@@ -52,7 +52,7 @@ struct aead_counters {
 
 struct aead_cache;
 
-/* Rounds entry_count up to a power of two, 4 at least. NULL: no memory. About 900 B an entry. */
+/* Rounds entry_count up to a power of two, 4 at least. NULL: no memory. About 1.1 KB an entry. */
 struct aead_cache *aead_cache_open(size_t entry_count) __attribute__((warn_unused_result));
 
 /* Zeroes and frees all. NULL is ignored. */
@@ -77,3 +77,6 @@ enum aead_result aead_open(struct aead_cache *cache, uint16_t suite, const struc
                            uint64_t number, const void *aad, size_t aad_bytes, uint8_t *bytes,
                            size_t byte_count, const uint8_t tag[AEAD_TAG_BYTES])
     __attribute__((warn_unused_result));
+
+/* The library that does it, and its version: "OpenSSL 3.0.17", "Mbed TLS 3.6.4". */
+const char *aead_library_name(void);

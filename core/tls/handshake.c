@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <mbedtls/build_info.h>
 #include <mbedtls/error.h>
 #include <mbedtls/platform_util.h>
 #include <mbedtls/x509_crt.h>
@@ -11,6 +12,10 @@
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/tls/handshake_private.h"
+
+#ifndef MBEDTLS_THREADING_C
+#error "mbedTLS was built without MBEDTLS_THREADING_C: handshakes in several threads would fail"
+#endif
 
 static const struct {
     const char *label;

@@ -8,6 +8,7 @@ import sys
 import machine
 import scenarios_connections
 import scenarios_crash
+import scenarios_crypto
 import scenarios_hostile
 import scenarios_messages
 import scenarios_power
@@ -28,6 +29,7 @@ SCENARIOS = {
     "messages": (scenarios_messages.messages, ("server", "token", "loadgen")),
     "paced": (scenarios_messages.paced, ("server", "token", "loadgen")),
     "handshakes": (scenarios_connections.handshakes, ("server", "token", "loadgen")),
+    "aead": (scenarios_crypto.aead, ()),
     "storm": (scenarios_connections.storm, ("server", "token", "loadgen")),
     "hostile": (scenarios_hostile.hostile, ("server", "token", "loadgen")),
     "crash": (scenarios_crash.crash, ("server", "token", "loadgen")),

@@ -40,7 +40,8 @@ LIBRARIES = [
     (r"(mbedtls|psa)/", ["core/tls", "core/token"],
      "mbedTLS stands behind core/tls and core/token"),
     (r"lmdb\.h", ["store"], "LMDB stands behind store/volume.h"),
-    (r"(openssl|gnutls)/", [], "a peer in tests only: core/tls is our TLS"),
+    (r"openssl/(crypto|evp)\.h", ["core/tls"], "libcrypto stands behind core/tls/aead.h"),
+    (r"(openssl/(?!(crypto|evp)\.h)|gnutls/)", [], "a peer in tests only: core/tls is our TLS"),
     (r"cmocka", [], "tests only"),
     (r"assert\.h", [], "use core/base/check.h: HF_ASSERT"),
 ]
