@@ -96,6 +96,23 @@ static void message_ids_rise_whatever_the_clock_does(void **state)
     world_close(&pair.world);
 }
 
+static void message_ids_rise_over_a_restart_with_the_clock_set_back(void **state)
+{
+    static struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    const uint64_t before = send_accepted(&pair, 1, 1).id.value;
+
+    pair.world.now_unix_ms -= 5000;
+    host_restart(pair.host);
+    pair.a = host_connect(pair.host, (struct user_id){ A }, 1, nothing);
+    pair.b = host_connect(pair.host, (struct user_id){ B }, 1, nothing);
+    client_skip(pair.a);
+    client_skip(pair.b);
+    assert_true(send_accepted(&pair, 2, 2).id.value > before);
+    world_close(&pair.world);
+}
+
 static void note_to_oneself_is_one_entry(void **state)
 {
     static struct pair pair;
@@ -552,6 +569,7 @@ int main(void)
         cmocka_unit_test(entries_hold_their_place_in_the_conversation),
         cmocka_unit_test(both_entries_are_in_one_ticket),
         cmocka_unit_test(message_ids_rise_whatever_the_clock_does),
+        cmocka_unit_test(message_ids_rise_over_a_restart_with_the_clock_set_back),
         cmocka_unit_test(note_to_oneself_is_one_entry),
         cmocka_unit_test(repeat_gets_the_same_answer_by_its_own_counter),
         cmocka_unit_test(repeat_of_what_isnt_durable_waits),
