@@ -61,6 +61,30 @@ static void under_the_highest_pressure_nothing_new_begins(void **state)
     two_close(&two);
 }
 
+/* A device's cursor is only a note: it is written where there is room for it. */
+static void cursor_without_room_isnt_written(void **state)
+{
+    static struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    for (int i = 0; i < 3; i++) {
+        const uint64_t room = two.ha->budget.append_bytes;
+
+        client_send(two.ca, (uint64_t)i + 1, (uint64_t)i + 11, two.a.value, "note");
+        world_settle(&two.world);
+        client_ack(two.ca, (uint64_t)i + 1);
+        world_settle(&two.world);
+        two.ha->budget.append_bytes = i == 0 ? ROOM_OF_ONE - 1 : room;
+        two.ha->budget.only_streams = i == 1;
+        host_disconnect(two.ha, two.ca);
+        assert_int_equal(host_count_records(two.ha, RECORD_CURSOR, two.a.value), i == 2);
+        two.ha->budget.append_bytes = room;
+        two.ha->budget.only_streams = false;
+        two.ca = host_connect(two.ha, two.a, 1, nothing);
+    }
+    two_close(&two);
+}
+
 static void received_message_waits_for_journal_room(void **state)
 {
     static struct two two;
@@ -174,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_their_ends_and_refusals_go_on_under_pressure),
         cmocka_unit_test(under_the_highest_pressure_nothing_new_begins),
+        cmocka_unit_test(cursor_without_room_isnt_written),
         cmocka_unit_test(received_message_waits_for_journal_room),
         cmocka_unit_test(refusal_waits_for_journal_room),
         cmocka_unit_test(ends_wait_for_journal_room_and_as_many_as_fit_are_written),

@@ -172,6 +172,24 @@ static void repeat_of_what_isnt_durable_waits(void **state)
     world_close(&pair.world);
 }
 
+static void repeat_of_an_undurable_refusal_waits(void **state)
+{
+    static struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    for (int i = 0; i < 2; i++) {
+        client_send(pair.a, 1, 11, ID_GROUP_BIT | 9, "to a group");
+    }
+    host_offer(pair.host, pair.a);
+    assert_int_equal(pair.a->in.taken, pair.a->in.count);
+    assert_int_equal(client_waiting(pair.a), 0);
+    host_durable(pair.host);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(client_rejected(pair.a).code, CODE_BAD_CONVERSATION);
+    }
+    world_close(&pair.world);
+}
+
 static void known_counter_with_another_nonce_is_a_conflict(void **state)
 {
     static struct pair pair;
@@ -215,6 +233,10 @@ static void conflict_waits_for_what_it_tells(void **state)
     host_offer(pair.host, pair.a);
     assert_int_equal(client_waiting(pair.a), 0);
     assert_false(pair.a->closed);
+    pair.a->in.taken = pair.a->in.count; /* behind it nothing is taken any more */
+    client_send(pair.a, 3, 13, B, "text");
+    host_offer(pair.host, pair.a);
+    assert_int_equal(pair.a->in.taken + 1, pair.a->in.count);
     host_durable(pair.host);
     assert_int_equal(client_accepted(pair.a).counter, 2);
     assert_int_equal(client_error(pair.a).code, CODE_CONFLICT);
@@ -573,6 +595,7 @@ int main(void)
         cmocka_unit_test(note_to_oneself_is_one_entry),
         cmocka_unit_test(repeat_gets_the_same_answer_by_its_own_counter),
         cmocka_unit_test(repeat_of_what_isnt_durable_waits),
+        cmocka_unit_test(repeat_of_an_undurable_refusal_waits),
         cmocka_unit_test(known_counter_with_another_nonce_is_a_conflict),
         cmocka_unit_test(counter_beyond_the_kept_outcomes_is_stale),
         cmocka_unit_test(conflict_waits_for_what_it_tells),

@@ -231,6 +231,32 @@ static void stream_record_keeps_the_epoch_that_it_was_written_under(void **state
     two_close(&two);
 }
 
+static void link_that_begins_anew_sends_in_order(void **state)
+{
+    static struct two two;
+    struct stream_records records;
+    struct stream_record record;
+    uint64_t number;
+    (void)state;
+    two_open(&two, NULL);
+    for (uint64_t i = 1; i <= 3; i++) {
+        client_send(two.ca, i, 10 + i, two.b.value, "text");
+    }
+    two_offer_and_send(&two);
+    engine_on_link_down(two.ha->engine, partition_of(two.b.value));
+    host_run(two.ha);
+    const struct bytes *frame = &two.hb->streams.items[two.hb->streams.count - 1];
+    assert_true(stream_decode_records(frame->at, frame->count, &records));
+    assert_int_equal(records.first, 1);
+    assert_int_equal(records.count, 3);
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        assert_true(stream_next(&records, &number, &record));
+        assert_int_equal(record.origin.seq, seq);
+        assert_int_equal(record.after.seq, seq - 1);
+    }
+    two_close(&two);
+}
+
 static void gap_within_a_link_ends_it_too(void **state)
 {
     static struct two two;
@@ -649,6 +675,7 @@ int main(void)
         cmocka_unit_test(outcome_of_an_old_link_is_ignored),
         cmocka_unit_test(frame_of_an_old_link_is_not_read),
         cmocka_unit_test(outcome_of_an_older_start_is_ignored),
+        cmocka_unit_test(link_that_begins_anew_sends_in_order),
         cmocka_unit_test(stream_record_keeps_the_epoch_that_it_was_written_under),
         cmocka_unit_test(gap_within_a_link_ends_it_too),
         cmocka_unit_test(gap_ends_the_link_and_everything_comes_again),
