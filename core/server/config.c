@@ -274,6 +274,12 @@ static bool load_line(struct config *config, char *line, uint32_t *lines_of_keys
     return set_value(config, key, value, origin, error);
 }
 
+/* fgets doesn't say how much it read. Behind the text stands its zero, behind that our filling. */
+static bool has_zero_byte(const char line[LINE_BYTES_MAX])
+{
+    return memrchr(line, '\0', LINE_BYTES_MAX) != line + strlen(line);
+}
+
 bool config_load_file(struct config *config, const char *path, struct hf_error *error)
 {
     FILE *file = fopen(path, "re");
@@ -287,9 +293,13 @@ bool config_load_file(struct config *config, const char *path, struct hf_error *
         return false;
     }
     HF_ASSERT(config_key_count <= CONFIG_KEYS_MAX);
-    while (good && fgets(line, sizeof line, file) != NULL) {
+    for (;;) {
+        memset(line, '\n', sizeof line);
+        if (!good || fgets(line, sizeof line, file) == NULL) {
+            break;
+        }
         origin.line++;
-        if (strchr(line, '\n') == NULL && !feof(file)) {
+        if (has_zero_byte(line) || (strchr(line, '\n') == NULL && !feof(file))) {
             refuse(error, &origin, "longer than %d bytes, or with a zero byte", LINE_BYTES_MAX - 2);
             good = false;
             break;

@@ -165,6 +165,14 @@ static void long_texts_and_zero_bytes_are_refused(void **state)
     config_init(&config);
     assert_false(config_load_file(&config, path, &error));
     (void)unlink(path);
+
+    write_file(path,
+               "cores = 1\0"
+               "6",
+               11); /* the last line may lack its end, but nothing else */
+    config_init(&config);
+    assert_false(config_load_file(&config, path, &error));
+    (void)unlink(path);
 }
 
 static void file_that_is_not_there_is_named(void **state)
