@@ -1,13 +1,25 @@
 #!/usr/bin/env python3
 """Makes a folder of seeds, one file an input.
 
-    seeds.py FOLDER vectors FILE...   the bytes of each vector of tests/vectors/proto
-    seeds.py FOLDER copy FILE...      the files themselves
+    seeds.py FOLDER DEPFILE SEEDS [VECTORS...]
+
+SEEDS is a folder whose files are copied, if it is there; VECTORS are files of tests/vectors/proto,
+of which the bytes of each vector are a seed. What all of it depends on is written to DEPFILE.
 """
 import os
 import re
 import shutil
 import sys
+
+
+def copy(folder, source):
+    """Returns what a new seed would change."""
+    if not os.path.isdir(source):
+        return [os.path.dirname(source)]
+    paths = [os.path.join(source, name) for name in sorted(os.listdir(source))]
+    for path in paths:
+        shutil.copy(path, folder)
+    return [source] + paths
 
 
 def vectors(folder, paths):
@@ -23,15 +35,16 @@ def vectors(folder, paths):
                     file.write(bytes.fromhex(match[2]))
 
 
-def copy(folder, paths):
-    for path in paths:
-        shutil.copy(path, folder)
+def main(folder, depfile, source, *vector_files):
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    depends = copy(folder, source)
+    vectors(folder, vector_files)
+    with open(depfile, "w", encoding="utf-8") as file:
+        file.write(f"{folder}: " + " ".join(path.replace(" ", "\\ ") for path in depends) + "\n")
 
 
 if __name__ == "__main__":
-    kinds = {"vectors": vectors, "copy": copy}
-    if len(sys.argv) < 4 or sys.argv[2] not in kinds:
+    if len(sys.argv) < 4:
         sys.exit(__doc__)
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
-    os.makedirs(sys.argv[1])
-    kinds[sys.argv[2]](sys.argv[1], sys.argv[3:])
+    main(*sys.argv[1:])
