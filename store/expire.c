@@ -92,8 +92,8 @@ static enum expire_status read_log(struct expire *expire, struct volume_txn *rea
         return damaged(expire, "of its log", found);
     }
     while (schema_log_next(&entries, &log)) {
-        if (log.entry.seq < expire->kept_) {
-            continue;
+        if (expire->in_log_ && log.entry.seq < expire->floor_) {
+            continue; /* read before */
         }
         if (message_id_unix_ms(log.entry.id) >= expire->cutoff_unix_ms_) {
             return leave_user(expire, found) ? EXPIRE_FOUND : EXPIRE_MORE;
@@ -148,6 +148,31 @@ static enum expire_status end_volume(struct expire *expire, struct expire_found 
     return EXPIRE_MORE;
 }
 
+/*
+ * The first row at or behind next_. Within a log it may be an earlier one that has grown since: a
+ * flush goes on with the last row, and begins another when it is full.
+ */
+static enum volume_status find_row(struct expire *expire, struct volume_txn *reader,
+                                   struct volume_bytes *key, struct volume_bytes *row)
+{
+    if (expire->in_log_) {
+        const struct schema_key beyond = schema_key_log(expire->user_, expire->floor_ + 1);
+        struct schema_log_reader entries;
+        const enum volume_status status =
+            volume_seek_before(reader, VOLUME_USER, schema_key_bytes(&beyond), key, row);
+
+        if (status != VOLUME_OK && status != VOLUME_ABSENT) {
+            return status;
+        }
+        if (status == VOLUME_OK && schema_is_log(*key, expire->user_) &&
+            (!schema_log_open(&entries, *key, *row) ||
+             entries.first + entries.count > expire->floor_)) {
+            return VOLUME_OK;
+        }
+    }
+    return volume_seek(reader, VOLUME_USER, schema_key_bytes(&expire->next_), key, row);
+}
+
 static enum expire_status read_rows(struct expire *expire, struct volume_txn *reader,
                                     uint32_t rows_max, struct expire_found *found)
 {
@@ -157,7 +182,7 @@ static enum expire_status read_rows(struct expire *expire, struct volume_txn *re
         struct volume_bytes key;
         struct volume_bytes row;
 
-        switch (volume_seek(reader, VOLUME_USER, schema_key_bytes(&expire->next_), &key, &row)) {
+        switch (find_row(expire, reader, &key, &row)) {
         case VOLUME_OK:
             status = read_row(expire, reader, key, row, found);
             break;

@@ -132,12 +132,12 @@ static void give_empty(struct engine *engine, uint32_t slot, uint8_t flags)
 }
 
 /* What lies behind the oldest of a page that goes backwards. */
-static uint8_t flags_before(const struct user_cell *user, uint64_t prev)
+static uint8_t flags_before(const struct request *request, uint64_t prev)
 {
     if (prev == 0) {
         return 0;
     }
-    return prev >= user->floor ? PAGE_FLAG_MORE : PAGE_FLAG_TRIMMED;
+    return prev >= request->floor ? PAGE_FLAG_MORE : PAGE_FLAG_TRIMMED;
 }
 
 /* Asking the store */
@@ -222,12 +222,12 @@ static bool page_from_recent(struct engine *engine, uint32_t slot)
         const bool is_anchor = wanted == request->anchor;
 
         if (!is_anchor && !add_to_page(&page, &record.entry)) {
-            give_page(engine, slot, &page, flags_before(user, wanted));
+            give_page(engine, slot, &page, flags_before(request, wanted));
             return true;
         }
         wanted = record.entry.prev;
-        if (wanted < user->floor || page_count(&page.builder) == request->n) {
-            give_page(engine, slot, &page, flags_before(user, wanted));
+        if (wanted < request->floor || page_count(&page.builder) == request->n) {
+            give_page(engine, slot, &page, flags_before(request, wanted));
             return true;
         }
     }
@@ -287,11 +287,10 @@ static void search(struct engine *engine, uint32_t slot)
 static void begin_after(struct engine *engine, uint32_t slot)
 {
     struct request *request = request_get(engine, slot);
-    const struct user_cell *user = user_of(engine, request);
 
-    if (request->anchor >= user->floor) {
+    if (request->anchor >= request->floor) {
         const struct load load = { .kind = LOAD_RANGE,
-                                   .user = { user->id },
+                                   .user = { user_of(engine, request)->id },
                                    .from = request->anchor,
                                    .to = request->anchor,
                                    .bytes = RECORD_BYTES_MAX };
@@ -301,7 +300,7 @@ static void begin_after(struct engine *engine, uint32_t slot)
         return;
     }
     request->trimmed = request->anchor != 0;
-    if (user->floor == 1) {
+    if (request->floor == 1) {
         go_above(engine, slot);
         return;
     }
@@ -315,13 +314,12 @@ static void begin_after(struct engine *engine, uint32_t slot)
 static void begin(struct engine *engine, uint32_t slot)
 {
     struct request *request = request_get(engine, slot);
-    const struct user_cell *user = user_of(engine, request);
-    const bool is_kept = request->top != 0 && request->top >= user->floor;
+    const bool is_kept = request->top != 0 && request->top >= request->floor;
 
     if (request->anchor > request->top) {
         fail(engine, slot, CODE_BAD_CURSOR);
     } else if (!is_kept || (request->direction == HISTORY_BEFORE && request->anchor != 0 &&
-                            request->anchor < user->floor)) {
+                            request->anchor < request->floor)) {
         give_empty(engine, slot, request->top != 0 ? PAGE_FLAG_TRIMMED : 0);
     } else if (request->direction == HISTORY_BEFORE) {
         request->from = request->anchor != 0 ? request->anchor : request->top;
@@ -340,7 +338,7 @@ void history_run(struct engine *engine, uint32_t slot)
     }
     if (request->step == REQUEST_CHAIN) {
         read_page(engine, slot);
-    } else if (request->step == REQUEST_DURABLE &&
+    } else if (request->step == REQUEST_DURABLE && engine_is_durable(engine, request->ticket) &&
                user_durable_head(user_of(engine, request)) >= request->top) {
         begin(engine, slot);
     }
@@ -372,7 +370,7 @@ static void on_chain_before(struct engine *engine, uint32_t slot, const struct l
     struct page page;
 
     begin_page(engine, request, &page);
-    while (left > 0 && wanted >= user->floor && wanted != 0) {
+    while (left > 0 && wanted >= request->floor && wanted != 0) {
         struct record record;
         size_t bytes;
 
@@ -395,13 +393,13 @@ static void on_chain_before(struct engine *engine, uint32_t slot, const struct l
         at += bytes;
         left -= bytes;
     }
-    if (page_count(&page.builder) == 0 && wanted >= user->floor && wanted != 0) {
+    if (page_count(&page.builder) == 0 && wanted >= request->floor && wanted != 0) {
         /* The chain stopped behind the anchor, where the next entry lies elsewhere. */
         request->from = wanted;
         read_page(engine, slot);
         return;
     }
-    give_page(engine, slot, &page, flags_before(user, wanted));
+    give_page(engine, slot, &page, flags_before(request, wanted));
 }
 
 /* The chain down to the oldest wanted is there: the page goes upwards from it. */
@@ -457,8 +455,8 @@ static void on_chain_after(struct engine *engine, uint32_t slot, const struct lo
         at += bytes;
         wanted = record.entry.prev;
         reached = record.entry.n == request->anchor_n + 1;
-        if (!reached && wanted < user->floor) {
-            request->trimmed = true; /* meanwhile, perhaps */
+        if (!reached && wanted < request->floor) {
+            request->trimmed = true;
             reached = true;
         }
     }
@@ -586,6 +584,7 @@ static void take_request(struct engine *engine, uint32_t slot, uint32_t session_
                          const struct message_history *history, const struct head_cell *head)
 {
     struct session *session = session_get(engine, session_slot);
+    const struct user_cell *user = user_get(&engine->cells, session->user);
     struct request *request = request_get(engine, slot);
 
     *request = (struct request){
@@ -597,6 +596,8 @@ static void take_request(struct engine *engine, uint32_t slot, uint32_t session_
         .anchor = history->anchor,
         .top = head->last,
         .top_n = head->n,
+        .floor = user->floor,
+        .ticket = user->ticket,
         .bytes = history->bytes == 0 || history->bytes > FRAME_BYTES_MAX ? FRAME_BYTES_MAX
                                                                          : history->bytes,
         .n = history->n < HISTORY_MESSAGES_MAX ? history->n : HISTORY_MESSAGES_MAX,
@@ -636,10 +637,10 @@ enum engine_result history_on_request(struct engine *engine, uint32_t session_sl
     if (slot == SLOT_NONE) {
         return refuse(engine, session_slot, history, CODE_UNAVAILABLE);
     }
-    const struct head_cell *cell = head_get(&engine->cells, head);
-    const uint64_t ticket = cell->ticket;
+    take_request(engine, slot, session_slot, history, head_get(&engine->cells, head));
 
-    take_request(engine, slot, session_slot, history, cell);
+    const uint64_t ticket = request_get(engine, slot)->ticket;
+
     if (engine_is_durable(engine, ticket)) {
         ready_mark(&engine->ready_requests, slot, READY_REQUEST);
     } else {

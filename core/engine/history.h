@@ -18,7 +18,7 @@
 #include "proto/message.h"
 
 enum request_step {
-    REQUEST_DURABLE, /* waits until its top is durable */
+    REQUEST_DURABLE, /* waits until its top and its floor are durable */
     REQUEST_ANCHOR,  /* reads its anchor */
     REQUEST_SEARCH,  /* looks for the lowest checkpoint that is kept */
     REQUEST_ABOVE,   /* looks for the checkpoint above what is wanted */
@@ -36,6 +36,8 @@ struct request {
     uint64_t anchor_n; /* 0: unknown, or before the first */
     uint64_t top;      /* the newest that it may show */
     uint64_t top_n;
+    uint64_t floor;     /* of the log when it came */
+    uint64_t ticket;    /* of the log's last change then: with it top and floor are durable */
     uint64_t from;      /* where the chain goes on */
     uint64_t low, high; /* SEARCH: blocks */
     uint32_t bytes;

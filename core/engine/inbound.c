@@ -32,16 +32,9 @@ static struct in_link *link_get(const struct inbound *inbound, uint32_t slot)
     return pool_get(&inbound->links, slot);
 }
 
-static uint32_t hash_of_pair(const struct inbound *inbound, struct partition_id source,
-                             struct partition_id destination)
-{
-    return (uint32_t)id_mix(((uint64_t)source.value << 16 | destination.value) ^
-                            inbound->hash_seed);
-}
-
 static uint32_t find_link(const struct inbound *inbound, const struct stream_header *header)
 {
-    const uint32_t hash = hash_of_pair(inbound, header->source, header->destination);
+    const uint32_t hash = hash_of_pair(inbound->hash_seed, header->source, header->destination);
     uint32_t at = hash;
     uint32_t slot;
 
@@ -72,8 +65,8 @@ static void forget_link(struct engine *engine, uint32_t slot)
         source->seen_term = link->term;
         source->seen_number = link->number;
     }
-    table_remove(&inbound->links_by_pair, hash_of_pair(inbound, link->source, link->destination),
-                 slot);
+    table_remove(&inbound->links_by_pair,
+                 hash_of_pair(inbound->hash_seed, link->source, link->destination), slot);
     ready_forget(&inbound->ready_links, slot);
     pool_give(&inbound->links, slot);
 }
@@ -126,8 +119,8 @@ static uint32_t take_link(struct engine *engine, const struct stream_header *hea
         return SLOT_NONE;
     }
     begin_link(link_get(inbound, slot), header, 1);
-    table_add(&inbound->links_by_pair, hash_of_pair(inbound, header->source, header->destination),
-              slot);
+    table_add(&inbound->links_by_pair,
+              hash_of_pair(inbound->hash_seed, header->source, header->destination), slot);
     return slot;
 }
 

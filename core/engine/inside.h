@@ -96,6 +96,13 @@ static inline bool engine_is_home(const struct engine *engine, struct partition_
     return engine->partitions[partition.value].at_home;
 }
 
+/* Of the links between two partitions, on either side. */
+static inline uint32_t hash_of_pair(uint64_t hash_seed, struct partition_id source,
+                                    struct partition_id destination)
+{
+    return (uint32_t)id_mix(((uint64_t)source.value << 16 | destination.value) ^ hash_seed);
+}
+
 /* A pool is full of what isn't flushed: says so, once a flush. */
 void engine_want_flush(struct engine *engine);
 

@@ -64,12 +64,6 @@ void outbox_close(struct outbox *outbox)
     ready_close(&outbox->ready_links);
 }
 
-static uint32_t hash_of_pair(const struct outbox *outbox, struct partition_id source,
-                             struct partition_id destination)
-{
-    return (uint32_t)id_mix(((uint64_t)source.value << 16 | destination.value) ^ outbox->hash_seed);
-}
-
 static uint32_t hash_of_talk(const struct outbox *outbox, uint64_t user, uint64_t to)
 {
     return (uint32_t)id_mix(id_mix(user ^ outbox->hash_seed) + to);
@@ -83,7 +77,7 @@ static uint32_t hash_of_user(const struct outbox *outbox, uint64_t user)
 uint32_t outbox_find_link(const struct outbox *outbox, struct partition_id source,
                           struct partition_id destination)
 {
-    const uint32_t hash = hash_of_pair(outbox, source, destination);
+    const uint32_t hash = hash_of_pair(outbox->hash_seed, source, destination);
     uint32_t at = hash;
     uint32_t slot;
 
@@ -279,7 +273,7 @@ static uint32_t take_link(struct outbox *outbox, struct partition_id source,
     link->next = 1;
     link->source = source;
     link->destination = destination;
-    table_add(&outbox->links_by_pair, hash_of_pair(outbox, source, destination), slot);
+    table_add(&outbox->links_by_pair, hash_of_pair(outbox->hash_seed, source, destination), slot);
     return slot;
 }
 
@@ -291,8 +285,8 @@ static void give_link(struct engine *engine, uint32_t slot)
     if (link->load != SLOT_NONE) {
         loads_abandon(engine, link->load);
     }
-    table_remove(&outbox->links_by_pair, hash_of_pair(outbox, link->source, link->destination),
-                 slot);
+    table_remove(&outbox->links_by_pair,
+                 hash_of_pair(outbox->hash_seed, link->source, link->destination), slot);
     ready_forget(&outbox->ready_links, slot);
     pool_give(&outbox->links, slot);
 }

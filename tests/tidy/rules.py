@@ -131,6 +131,10 @@ WORDS_BANNED = [
      "no package registry is named"),
 ]
 
+# The document of the rules that the server keeps. What its tables name must be there: see
+# check_rules_document of tidy.py.
+RULES_DOCUMENT = "docs/rules.md"
+
 # What the opening comment of a public header must have a paragraph for, by what the header has in it.
 # A struct of pure functions has no owner to name. Floor 0 is exempt from Owner and Errors.
 PRIVATE_HEADER = r".*_(internal|private)\.h$"

@@ -206,6 +206,28 @@ class Rules(unittest.TestCase):
         self.expect("link", "docs/x.md", "[a](#nowhere)\n")
         self.expect_none("docs/x.md", "[a](a.md) [b](.) [c](../core/) [d](mailto:a@b.example)\n")
 
+    def test_rules_document_names_what_is_there(self):
+        tree = {
+            "core/engine/send.c": "#define KEPT 1\nstatic int repeat(int a,\n                  int b)\n{\n"
+                                  "    if (HF_MUTANT(LATE)) {\n    }\n    return other(a);\n}\n",
+            "tests/unit/engine/test_send.c": "static void it_waits(void **state)\n{\n}\n",
+            "tests/power/test_x.py": "class X:\n    def test_it(self):\n        pass\n",
+            "tests/power/meson.build": "test('power', x)\n",
+        }
+        good = ("# Rules\n\nA `free: text`.\n\n| rule | kept by | noticed by |\n|---|---|---|\n"
+                "| a `code` rule | `engine/send.c: repeat, KEPT` and so on | "
+                "`engine/test_send.c: it_waits`, `mutant: LATE`, `test: power` |\n"
+                "| another | `core/engine/send.c: repeat` | `power/test_x.py: test_it` |\n")
+        self.assertEqual([], self.found_in({**tree, "docs/rules.md": good}))
+        for old, new in (("repeat, KEPT", "repeat, other"), ("KEPT` and", "KEPT`, `x.c: y` and"),
+                         ("it_waits", "it_slept"), ("LATE", "EARLY"), ("test: power", "test: powe"),
+                         ("`engine/send.c: repeat, KEPT`", "the engine"), ("another |", "another"),
+                         ("`power/test_x.py: test_it`", "`test_it`")):
+            bad = good.replace(old, new, 1)
+            self.assertNotEqual(good, bad)
+            found = self.found_in({**tree, "docs/rules.md": bad})
+            self.assertEqual({"rules-document"}, {rule for _, _, rule in found}, (old, found))
+
     def test_tree_is_read_without_what_is_built(self):
         with tempfile.TemporaryDirectory() as root:
             for path in ("build/a.c", "build-x/a.c", ".deps/a.c", ".git/a", "core/build/a.c", "b.md"):

@@ -22,6 +22,7 @@ FUNCTION = re.compile(r"^(?!typedef|_Static_assert|static_assert|return)[A-Za-z_
 DEFINITION = re.compile(r"^[A-Za-z_][\w\s*]*?\b(\w+)\s*\([^;{}]*\)\s*\{", re.M)
 STRUCT = re.compile(r"^(?:struct|union)\s+\w+\s*\{", re.M)
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|!\[[^\]\n]*\]\(([^)\s]+)\)")
+REFERENCE = re.compile(r"([\w./-]+): (\w+(?:, \w+)*)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.S | re.M)
 
 
@@ -258,8 +259,57 @@ def check_links(tree, _):
                 yield path, line, "link", f"{target}: no such heading"
 
 
-CHECKS = [check_rooms, check_libraries, check_pure, check_bans, check_allocation, check_exceptions, check_length,
-          check_headers, check_words, check_links]
+def names_in(path, tree, sources):
+    """What a file defines: functions, and macros."""
+    if path in sources:
+        code = sources[path].code
+        return {match[1] for match in DEFINITION.finditer(code)} | set(
+            re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)", code, re.M))
+    return set(re.findall(r"^[ \t]*def (\w+)\(", tree[path], re.M))
+
+
+def unresolved(reference, tree, sources):
+    """What of `path: name, name`, `mutant: NAME` or `test: name` isn't there; empty if all is."""
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
+        return ["it isn't of the form `file: name`, `mutant: NAME` or `test: name`"]
+    where, names = match[1], match[2].split(", ")
+    if where == "mutant":
+        return [f"no mutant {name}" for name in names
+                if not any(re.search(rf"\bHF_MUTANT(?:_{name}\b|\({name}\))", source.text)
+                           for source in sources.values())]
+    if where == "test":
+        return [f"no test {name} in any meson.build" for name in names
+                if not any(path.endswith("meson.build") and f"test('{name}'" in text
+                           for path, text in tree.items())]
+    paths = [path for path in tree if path == where or path.endswith("/" + where)]
+    if len(paths) != 1:
+        return [f"{len(paths)} files are named {where}"]
+    defined = names_in(paths[0], tree, sources)
+    return [f"{paths[0]} has no {name}" for name in names if name not in defined]
+
+
+def check_rules_document(tree, sources):
+    """Its tables have a rule, who keeps it, and what would notice if it were broken: all by name."""
+    document = tree.get(rules.RULES_DOCUMENT, "")
+    for number, line in enumerate(document.splitlines(), 1):
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|") or cells[0] == "rule" or set(cells[0]) <= set("-:"):
+            continue
+        if len(cells) != 3:
+            yield rules.RULES_DOCUMENT, number, "rules-document", "a row has three cells"
+            continue
+        for cell in cells[1:]:
+            references = re.findall(r"`([^`]*)`", cell)
+            if not references:
+                yield rules.RULES_DOCUMENT, number, "rules-document", "a cell that names nothing"
+            for reference in references:
+                for fault in unresolved(reference, tree, sources):
+                    yield rules.RULES_DOCUMENT, number, "rules-document", f"`{reference}`: {fault}"
+
+
+CHECKS = [check_rooms, check_libraries, check_pure, check_bans, check_allocation, check_exceptions,
+          check_length, check_headers, check_words, check_links, check_rules_document]
 
 
 def findings(tree):

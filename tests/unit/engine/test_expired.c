@@ -163,6 +163,43 @@ static void history_of_a_log_that_is_all_old_is_empty_and_says_why(void **state)
     world_close(&world);
 }
 
+/* A page tells of floors too: of those that are durable, whenever they were raised. */
+static void page_tells_of_a_floor_only_when_it_is_durable(void **state)
+{
+    struct message_page page;
+    (void)state;
+    open_world(NULL);
+    client_skip(b);
+    client_send(b, 1, 1, B, "note");
+    client_history(b, 1, A, HISTORY_BEFORE, 0, 20, 0);
+    for (int i = 0; i < 3; i++) {
+        host_offer(host, b);
+        host_answer_loads(host);
+    }
+    assert_int_equal(b->in.taken, b->in.count);
+    host->durable = host->appended;
+    assert_int_equal(expire(B, 4), ENGINE_TAKEN);
+    client_history(b, 2, A, HISTORY_BEFORE, 0, 20, 0);
+    host_offer(host, b);
+    assert_int_equal(client_waiting(b), 0);
+    engine_on_durable(host->engine, host->durable); /* the note, and not the floor */
+    host_run(host);
+    client_accepted(b);
+    page = client_page(b);
+    assert_int_equal(page.request, 1);
+    assert_int_equal(page.count, COUNT);
+    assert_int_equal(page.flags, 0);
+    assert_int_equal(client_entry(b).seq, COUNT + 1);
+    host_sent(host, b); /* there is room for the other page */
+    assert_int_equal(client_waiting(b), 0);
+    world_settle(&world);
+    page = client_page(b);
+    assert_int_equal(page.request, 2);
+    assert_int_equal(page.count, COUNT - 3);
+    assert_int_equal(page.flags, PAGE_FLAG_TRIMMED);
+    world_close(&world);
+}
+
 static void device_that_is_behind_is_told_trimmed(void **state)
 {
     (void)state;
@@ -301,6 +338,7 @@ int main(void)
         cmocka_unit_test(user_that_is_not_in_memory_is_loaded_first),
         cmocka_unit_test(log_that_is_all_old_begins_behind_its_head),
         cmocka_unit_test(history_of_a_log_that_is_all_old_is_empty_and_says_why),
+        cmocka_unit_test(page_tells_of_a_floor_only_when_it_is_durable),
         cmocka_unit_test(device_that_is_behind_is_told_trimmed),
         cmocka_unit_test(floor_waits_while_the_store_is_short_of_room),
         cmocka_unit_test(floors_stop_when_they_have_pinned_the_cells),

@@ -96,6 +96,23 @@ static void message_ids_rise_whatever_the_clock_does(void **state)
     world_close(&pair.world);
 }
 
+static void message_ids_rise_over_a_restart_with_the_clock_set_back(void **state)
+{
+    static struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    const uint64_t before = send_accepted(&pair, 1, 1).id.value;
+
+    pair.world.now_unix_ms -= 5000;
+    host_restart(pair.host);
+    pair.a = host_connect(pair.host, (struct user_id){ A }, 1, nothing);
+    pair.b = host_connect(pair.host, (struct user_id){ B }, 1, nothing);
+    client_skip(pair.a);
+    client_skip(pair.b);
+    assert_true(send_accepted(&pair, 2, 2).id.value > before);
+    world_close(&pair.world);
+}
+
 static void note_to_oneself_is_one_entry(void **state)
 {
     static struct pair pair;
@@ -155,6 +172,24 @@ static void repeat_of_what_isnt_durable_waits(void **state)
     world_close(&pair.world);
 }
 
+static void repeat_of_an_undurable_refusal_waits(void **state)
+{
+    static struct pair pair;
+    (void)state;
+    open_pair(&pair, NULL);
+    for (int i = 0; i < 2; i++) {
+        client_send(pair.a, 1, 11, ID_GROUP_BIT | 9, "to a group");
+    }
+    host_offer(pair.host, pair.a);
+    assert_int_equal(pair.a->in.taken, pair.a->in.count);
+    assert_int_equal(client_waiting(pair.a), 0);
+    host_durable(pair.host);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(client_rejected(pair.a).code, CODE_BAD_CONVERSATION);
+    }
+    world_close(&pair.world);
+}
+
 static void known_counter_with_another_nonce_is_a_conflict(void **state)
 {
     static struct pair pair;
@@ -198,6 +233,10 @@ static void conflict_waits_for_what_it_tells(void **state)
     host_offer(pair.host, pair.a);
     assert_int_equal(client_waiting(pair.a), 0);
     assert_false(pair.a->closed);
+    pair.a->in.taken = pair.a->in.count; /* behind it nothing is taken any more */
+    client_send(pair.a, 3, 13, B, "text");
+    host_offer(pair.host, pair.a);
+    assert_int_equal(pair.a->in.taken + 1, pair.a->in.count);
     host_durable(pair.host);
     assert_int_equal(client_accepted(pair.a).counter, 2);
     assert_int_equal(client_error(pair.a).code, CODE_CONFLICT);
@@ -552,9 +591,11 @@ int main(void)
         cmocka_unit_test(entries_hold_their_place_in_the_conversation),
         cmocka_unit_test(both_entries_are_in_one_ticket),
         cmocka_unit_test(message_ids_rise_whatever_the_clock_does),
+        cmocka_unit_test(message_ids_rise_over_a_restart_with_the_clock_set_back),
         cmocka_unit_test(note_to_oneself_is_one_entry),
         cmocka_unit_test(repeat_gets_the_same_answer_by_its_own_counter),
         cmocka_unit_test(repeat_of_what_isnt_durable_waits),
+        cmocka_unit_test(repeat_of_an_undurable_refusal_waits),
         cmocka_unit_test(known_counter_with_another_nonce_is_a_conflict),
         cmocka_unit_test(counter_beyond_the_kept_outcomes_is_stale),
         cmocka_unit_test(conflict_waits_for_what_it_tells),

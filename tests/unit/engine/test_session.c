@@ -461,6 +461,91 @@ static void sends_with_hello_are_answered_after_welcome(void **state)
     world_close(&world);
 }
 
+/* Neither entries that became durable meanwhile, nor answers: the host asserts it of each frame. */
+static void nothing_goes_out_before_hello_ok(void **state)
+{
+    static struct world world;
+    uint8_t unknown[FRAME_HEADER_BYTES] = { 0, 0, 0, 99 };
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *other = host_connect(host, (struct user_id){ 5 }, 2, nothing);
+
+    host_connect(host, (struct user_id){ 5 }, 1, nothing);
+    client_send(other, 1, 50, 5, "one");
+    world_settle(&world);
+    client_send(other, 2, 51, 5, "two");
+    client_send(other, 3, 52, 5, "three");
+    host_offer(host, other);
+    struct host_conn *conn = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+    host_offer(host, conn);
+    host->durable = host->appended - 1; /* the second is durable, the third isn't */
+    engine_on_durable(host->engine, host->durable);
+    host_run(host);
+    client_history(conn, 7, 5, HISTORY_BEFORE, 0, 10, 0);
+    host_offer(host, conn);
+    assert_true(conn->blocked);
+    conn->in.taken++; /* instead, what isn't known */
+    client_frame(conn, unknown, sizeof unknown);
+    host_offer(host, conn);
+    assert_true(conn->blocked);
+    assert_false(conn->welcomed);
+    assert_int_equal(client_waiting(conn), 0);
+    world_settle(&world);
+    assert_true(conn->welcomed);
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        assert_int_equal(client_entry(conn).seq, seq);
+    }
+    assert_int_equal(client_error(conn).code, CODE_UNSUPPORTED);
+    world_close(&world);
+}
+
+/* Though all that it tells of is durable already. */
+static void error_that_ends_a_connection_comes_behind_its_hello_ok(void **state)
+{
+    static struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+    struct host_conn *conn = host_accept(host, (struct user_id){ 5 }, 1, nothing);
+
+    host_offer(host, conn);
+    host_answer_loads(host);
+    host_offer(host, conn);
+    host->durable = host->appended;
+    engine_on_durable(host->engine, host->durable);
+    client_ack(conn, 9);
+    host_offer(host, conn);
+    assert_true(conn->welcomed);
+    assert_int_equal(client_error(conn).code, CODE_BAD_FIELD);
+    assert_true(conn->closed);
+    world_close(&world);
+}
+
+static void ids_that_nobody_can_have_are_refused(void **state)
+{
+    static const struct {
+        uint64_t user;
+        uint32_t device;
+    } rows[] = { { 0, 1 }, { ID_GROUP_BIT | 5, 1 }, { 5, 0 } };
+    static struct world world;
+    (void)state;
+    world_open(&world, 1, NULL);
+    struct host *host = &world.hosts[0];
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct host_conn *conn =
+            host_accept(host, (struct user_id){ rows[i].user }, rows[i].device, nothing);
+
+        host_offer(host, conn);
+        world_settle(&world);
+        assert_true(conn->closed);
+        assert_int_equal(client_error(conn).code, CODE_BAD_FIELD);
+    }
+    assert_int_equal(host->appended, 0);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -483,6 +568,9 @@ int main(void)
         cmocka_unit_test(hostile_frames_end_or_are_told),
         cmocka_unit_test(ack_beyond_what_was_sent_ends_the_connection),
         cmocka_unit_test(sends_with_hello_are_answered_after_welcome),
+        cmocka_unit_test(nothing_goes_out_before_hello_ok),
+        cmocka_unit_test(error_that_ends_a_connection_comes_behind_its_hello_ok),
+        cmocka_unit_test(ids_that_nobody_can_have_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -248,6 +248,58 @@ static void records_behind_are_sent_again_in_order(void **state)
     two_close(&two);
 }
 
+/* Gives that host an acknowledgement of all that its last stream frame held, with one exception. */
+static void give_ack(struct host *to, const struct bytes *frame, uint64_t up_to, uint16_t code)
+{
+    struct stream_header header;
+    struct stream_builder builder;
+    uint8_t bytes[1024];
+
+    assert_true(stream_decode_header(frame->at, frame->count, &header));
+    stream_ack_begin(&builder, bytes, sizeof bytes, &header, 0, up_to);
+    stream_ack_add(&builder, up_to, code);
+    host_list_add(&to->streams, bytes, stream_ack_end(&builder));
+    assert_true(host_deliver_stream(to));
+}
+
+static void outcome_that_comes_twice_counts_once(void **state)
+{
+    static struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.c.value, "nobody there");
+    client_send(two.ca, 2, 12, two.b.value, "text");
+    two_offer_and_send(&two);
+    for (int i = 0; i < 2; i++) { /* the second time it has ended, though not durably */
+        give_ack(two.ha, &two.hb->streams.items[0], 1, CODE_UNKNOWN);
+        assert_int_equal(two_ended(&two), 1);
+        assert_int_equal(host_count_records(two.ha, RECORD_ENTRY, two.a.value), 3);
+    }
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 2);
+    assert_int_equal(client_entry(two.cb).seq, 1);
+    two_close(&two);
+}
+
+/* A peer's number is written into a log only if it is that of a refusal. */
+static void code_that_is_no_refusal_is_taken_for_unknown(void **state)
+{
+    static const uint16_t codes[] = { 0xfffe, CODE_RETRY };
+    (void)state;
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        static struct two two;
+
+        two_open(&two, NULL);
+        client_send(two.ca, 1, 11, two.b.value, "text");
+        two_offer_and_send(&two);
+        give_ack(two.ha, &two.hb->streams.items[0], 1, codes[i]);
+        assert_int_equal(host_last_record(two.ha, RECORD_ENTRY, two.a.value)->entry.code,
+                         CODE_UNKNOWN);
+        two_close(&two);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +313,8 @@ int main(void)
         cmocka_unit_test(second_of_a_refused_first_is_behind_until_the_end_is_durable),
         cmocka_unit_test(behind_holds_only_its_conversation),
         cmocka_unit_test(records_behind_are_sent_again_in_order),
+        cmocka_unit_test(outcome_that_comes_twice_counts_once),
+        cmocka_unit_test(code_that_is_no_refusal_is_taken_for_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

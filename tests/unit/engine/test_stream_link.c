@@ -172,6 +172,91 @@ static void frame_of_an_old_link_is_not_read(void **state)
     two_close(&two);
 }
 
+/* The links of two starts of a source may have the same number: their terms differ. */
+static void outcome_of_an_older_start_is_ignored(void **state)
+{
+    static struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    client_send(two.ca, 1, 11, two.b.value, "text");
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb);
+    host_durable(two.hb);
+    host_expect_ack(two.ha, 1, "R1");
+    const struct bytes refusal = two.ha->streams.items[two.ha->streams.count - 1];
+    uint8_t late[256];
+
+    assert_true(refusal.count <= sizeof late);
+    memcpy(late, refusal.at, refusal.count);
+    const size_t late_bytes = refusal.count;
+
+    host_restart(two.ha);
+    for (int i = 0; i < 4; i++) {
+        host_answer_loads(two.ha);
+    }
+    assert_int_equal(two.hb->streams.count, 1); /* the same record, by link 1 again */
+    host_list_add(&two.ha->streams, late, late_bytes);
+    host_deliver_all(two.ha);
+    assert_int_equal(two_ended(&two), 0);
+    two_log_in_b(&two);
+    assert_int_equal(client_entry(two.cb).seq, 1);
+    assert_int_equal(two_ended(&two), 1);
+    assert_int_equal(host_count_records(two.ha, RECORD_ENTRY, two.a.value), 1);
+    two_close(&two);
+}
+
+/*
+ * After a restore its sender's log has a new epoch, but the record has the one that its receiver
+ * knows: else the message would be taken once more.
+ */
+static void stream_record_keeps_the_epoch_that_it_was_written_under(void **state)
+{
+    static struct two two;
+    (void)state;
+    two_open(&two, NULL);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.b.value, "first");
+    two_offer_and_send(&two);
+    host_deliver_all(two.hb);
+    host_durable(two.hb); /* it has arrived, and nobody heard of that */
+    two.ha->config.epoch_min = two.world.now_unix_ms / 1000 + 1000;
+    host_restart(two.ha);
+    two.ca = host_connect(two.ha, two.a, 1, nothing);
+    client_send(two.ca, 2, 12, two.b.value, "second");
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 2);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.b.value), 2);
+    assert_int_equal(host_last_record(two.hb, RECORD_ENTRY, two.b.value)->entry.origin.epoch,
+                     two.ha->config.epoch_min);
+    two_close(&two);
+}
+
+static void link_that_begins_anew_sends_in_order(void **state)
+{
+    static struct two two;
+    struct stream_records records;
+    struct stream_record record;
+    uint64_t number;
+    (void)state;
+    two_open(&two, NULL);
+    for (uint64_t i = 1; i <= 3; i++) {
+        client_send(two.ca, i, 10 + i, two.b.value, "text");
+    }
+    two_offer_and_send(&two);
+    engine_on_link_down(two.ha->engine, partition_of(two.b.value));
+    host_run(two.ha);
+    const struct bytes *frame = &two.hb->streams.items[two.hb->streams.count - 1];
+    assert_true(stream_decode_records(frame->at, frame->count, &records));
+    assert_int_equal(records.first, 1);
+    assert_int_equal(records.count, 3);
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        assert_true(stream_next(&records, &number, &record));
+        assert_int_equal(record.origin.seq, seq);
+        assert_int_equal(record.after.seq, seq - 1);
+    }
+    two_close(&two);
+}
+
 static void gap_within_a_link_ends_it_too(void **state)
 {
     static struct two two;
@@ -289,6 +374,39 @@ static void receiver_forgets_idle_links_and_goes_on(void **state)
     for (uint64_t seq = 1; seq <= 24; seq++) {
         assert_int_equal(client_entry(two.cb).seq, seq);
     }
+    two_close(&two);
+}
+
+/* A link that isn't known any more was as old as those that are: its late frame isn't read. */
+static void frame_of_a_forgotten_link_is_not_read(void **state)
+{
+    static struct two two;
+    uint8_t late[256];
+    (void)state;
+    two_open(&two, few_links);
+    two_log_in_b(&two);
+    client_send(two.ca, 1, 11, two.c.value, "nobody there");
+    two_offer_and_send(&two);
+    const struct bytes first = two.hb->streams.items[0];
+
+    assert_true(first.count <= sizeof late);
+    memcpy(late, first.at, first.count);
+    const size_t late_bytes = first.count;
+
+    world_settle(&two.world);
+    assert_int_equal(two_ended(&two), 1);
+    for (uint32_t k = 0; k < 12; k++) { /* each by a link of its own */
+        struct host_conn *conn =
+            host_connect(two.ha, world_user(&two.world, 0, 10 + k), 1, nothing);
+
+        client_send(conn, 1, 1, two.b.value, "text");
+        world_settle(&two.world);
+        host_disconnect(two.ha, conn);
+    }
+    host_connect(two.hb, two.c, 1, nothing); /* she exists from here on */
+    host_list_add(&two.hb->streams, late, late_bytes);
+    world_settle(&two.world);
+    assert_int_equal(host_count_records(two.hb, RECORD_ENTRY, two.c.value), 0);
     two_close(&two);
 }
 
@@ -556,11 +674,15 @@ int main(void)
         cmocka_unit_test(repeat_of_an_undurable_entry_is_acknowledged_later),
         cmocka_unit_test(outcome_of_an_old_link_is_ignored),
         cmocka_unit_test(frame_of_an_old_link_is_not_read),
+        cmocka_unit_test(outcome_of_an_older_start_is_ignored),
+        cmocka_unit_test(link_that_begins_anew_sends_in_order),
+        cmocka_unit_test(stream_record_keeps_the_epoch_that_it_was_written_under),
         cmocka_unit_test(gap_within_a_link_ends_it_too),
         cmocka_unit_test(gap_ends_the_link_and_everything_comes_again),
         cmocka_unit_test(acknowledgement_of_an_older_term_is_dropped),
         cmocka_unit_test(lost_acknowledgement_makes_the_link_begin_anew),
         cmocka_unit_test(receiver_forgets_idle_links_and_goes_on),
+        cmocka_unit_test(frame_of_a_forgotten_link_is_not_read),
         cmocka_unit_test(destination_over_its_quota_is_full),
         cmocka_unit_test(link_window_bounds_what_is_outstanding),
         cmocka_unit_test(old_stream_record_is_loaded),

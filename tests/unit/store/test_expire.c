@@ -268,6 +268,33 @@ static void log_that_is_cut_within_a_step_is_read_on(void **state)
     }
 }
 
+/* A flush goes on with the row that was read last, and then begins the next. */
+static void row_that_has_grown_within_a_step_is_read_on(void **state)
+{
+    (void)state;
+    enum { READ = 5, COUNT = 100 };
+    static uint64_t times_ms[COUNT];
+    struct expire expire;
+    struct expire_found found = { 0 };
+    enum expire_status status = EXPIRE_MORE;
+
+    for (size_t i = 0; i < COUNT; i++) {
+        times_ms[i] = i == READ ? NOW_MS : CUTOFF_MS - 1;
+    }
+    scratch_volumes_empty(&logs.scratch);
+    put_log(1001, times_ms, READ);
+    expire_begin(&expire, logs.readers, VOLUMES, CUTOFF_MS);
+    for (uint32_t v = 0; v <= volume_of(1001); v++) {
+        assert_int_equal(expire_step(&expire, 1, &found), EXPIRE_MORE);
+    }
+    put_log(1001, times_ms, COUNT);
+    while (status == EXPIRE_MORE) {
+        status = expire_step(&expire, 1, &found);
+    }
+    assert_int_equal(status, EXPIRE_FOUND);
+    assert_int_equal(found.floor, READ + 1);
+}
+
 static void volumes_of_other_cores_are_passed_over(void **state)
 {
     (void)state;
@@ -434,6 +461,7 @@ int main(void)
         cmocka_unit_test(every_user_of_all_volumes_is_looked_at_once),
         cmocka_unit_test(log_that_is_cut_is_found_no_more),
         cmocka_unit_test(log_that_is_cut_within_a_step_is_read_on),
+        cmocka_unit_test(row_that_has_grown_within_a_step_is_read_on),
         cmocka_unit_test(volumes_of_other_cores_are_passed_over),
         cmocka_unit_test(damaged_row_is_named_and_all_others_are_looked_at),
         cmocka_unit_test(key_that_is_no_user_s_ends_its_volume_only),

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/bytes.h"
 #include "store/index.h"
 #include "store/journal.h"
 #include "store/journal_block.h"
@@ -105,6 +106,8 @@ static void begin_write(struct work *work)
         assert_int_equal(work->write.offset % JOURNAL_BLOCK_BYTES, 0);
         assert_int_equal(work->write.byte_count % JOURNAL_BLOCK_BYTES, 0);
         assert_true(work->write.offset + work->write.byte_count <= SEGMENT_BYTES);
+        /* What is durable is never written over: the block's own LSN. */
+        assert_true(load_be64(work->write.bytes + 24) >= journal_durable_lsn(work->journal));
     }
 }
 
@@ -348,6 +351,42 @@ static void a_flush_begins_only_between_batches(void **state)
     journal_close(journal);
 }
 
+/* And until then it counts as used, with what its last batch left free. */
+static void a_segment_goes_only_when_all_of_it_is_flushed(void **state)
+{
+    (void)state;
+    struct memory_disk disk;
+    struct journal *journal = open_journal();
+    struct journal_span spans[SEGMENT_COUNT];
+    struct journal_flush flush;
+    /* Four to a segment, which leave a good part of it free. */
+    const size_t ticket_bytes = (size_t)7 * JOURNAL_PAYLOAD_BYTES;
+    uint8_t *bytes = calloc(1, ticket_bytes);
+
+    memory_disk_init(&disk, SEGMENT_BYTES, SEGMENT_COUNT);
+    journal_append(journal, 1, bytes, ticket_bytes);
+    memory_disk_write_all(&disk, journal);
+    assert_true(journal_flush_begin(journal, &flush)); /* of the first alone */
+    for (uint64_t ticket = 2; ticket <= 5; ticket++) {
+        journal_append(journal, ticket, bytes, ticket_bytes);
+        memory_disk_write_all(&disk, journal);
+    }
+    assert_int_equal(journal_get_spans(journal, 0, UINT64_MAX, spans, SEGMENT_COUNT), 2);
+    assert_true(spans[0].end_lsn - spans[0].first_lsn < SEGMENT_BYTES);
+    assert_int_equal(journal_used_permille(journal),
+                     1000 * (SEGMENT_BYTES + spans[1].end_lsn - spans[1].first_lsn) /
+                         (SEGMENT_BYTES * SEGMENT_COUNT));
+    journal_flush_end(journal);
+    assert_int_equal(journal_get_spans(journal, 0, UINT64_MAX, spans, SEGMENT_COUNT), 2);
+    assert_int_equal(spans[0].first_lsn, START_LSN);
+    assert_true(journal_flush_begin(journal, &flush));
+    journal_flush_end(journal);
+    assert_int_equal(journal_get_spans(journal, 0, UINT64_MAX, spans, SEGMENT_COUNT), 1);
+    free(bytes);
+    journal_close(journal);
+    memory_disk_deinit(&disk);
+}
+
 static void a_segment_used_again_no_longer_gives_its_old_records(void **state)
 {
     (void)state;
@@ -451,6 +490,7 @@ int main(void)
         cmocka_unit_test(a_walk_gives_every_record_in_order),
         cmocka_unit_test(room_that_was_promised_is_there_until_segments_run_out),
         cmocka_unit_test(a_flush_begins_only_between_batches),
+        cmocka_unit_test(a_segment_goes_only_when_all_of_it_is_flushed),
         cmocka_unit_test(a_segment_used_again_no_longer_gives_its_old_records),
         cmocka_unit_test(blocks_tell_foreign_torn_and_newer_apart),
         cmocka_unit_test(settings_out_of_range_are_refused),

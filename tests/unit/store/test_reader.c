@@ -432,6 +432,60 @@ static void an_entry_flushed_since_the_snapshot_is_found_in_the_next(void **stat
     free(reading);
 }
 
+/* Where another user's entry of that number lies. */
+static uint64_t find_of_another(void *context, struct user_id user, uint64_t seq)
+{
+    const struct reading *reading = context;
+
+    for (uint32_t u = 0; u < CHAT_USERS; u++) {
+        const struct user_id other = reading->world.model.users[u].id;
+        const uint64_t pos = index_find(reading->world.index, other, seq);
+
+        if (other.value != user.value && pos != 0) {
+            return pos;
+        }
+    }
+    return 0;
+}
+
+static void an_entry_of_another_user_is_never_believed(void **state)
+{
+    (void)state;
+    struct reading *reading = malloc(sizeof *reading);
+    struct read_answer answer;
+    unsigned tried = 0;
+    size_t length;
+
+    reading_init(reading, 36);
+    world_chat(&reading->world, 100);
+    world_flush(&reading->world, 100, 0);
+    uint64_t flushed[CHAT_USERS];
+    for (uint32_t u = 0; u < CHAT_USERS; u++) {
+        flushed[u] = reading->world.model.users[u].facts.head;
+    }
+    world_chat(&reading->world, 100);
+    take_spans(reading);
+    reading->places.context = reading;
+    reading->places.find = find_of_another;
+    for (uint32_t u = 0; u < CHAT_USERS; u++) {
+        const struct chat_user *user = &reading->world.model.users[u];
+
+        for (uint64_t seq = user->facts.floor; user->exists && seq <= flushed[u]; seq++) {
+            const struct read_request request = {
+                .kind = READ_RANGE, .user = user->id, .from = seq, .to = seq, .bytes = 100
+            };
+
+            tried += find_of_another(reading, user->id, seq) != 0;
+            reader_load(reading->reader, &request, &reading->places, &answer);
+            assert_int_equal(answer.status, READ_FOUND);
+            assert_entry(&user->entries[seq - 1], answer.entries, answer.entries_bytes, &length);
+        }
+    }
+    assert_true(tried > 0);
+    reading_deinit(reading);
+    free(reading);
+}
+
 /* Each part is whole, but it isn't the body's. */
 static void parts_of_another_body_are_never_believed(void **state)
 {
@@ -543,6 +597,7 @@ int main(void)
         cmocka_unit_test(a_partition_opens_with_its_last_id_and_unended_stream_records),
         cmocka_unit_test(an_entry_that_left_the_journal_meanwhile_is_found_in_the_volume),
         cmocka_unit_test(an_entry_flushed_since_the_snapshot_is_found_in_the_next),
+        cmocka_unit_test(an_entry_of_another_user_is_never_believed),
         cmocka_unit_test(parts_of_another_body_are_never_believed),
         cmocka_unit_test(a_rotten_row_is_never_believed),
     };
