@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/check.h"
+#include "core/base/mutant.h"
 #include "store/body.h"
 
 /* One user's visit. */
@@ -198,6 +199,9 @@ static enum schema_status put_entry(struct visit *visit, const struct log_entry 
     }
 
     if (log->count > 0 && entry->seq < log->first + log->count) {
+        if (HF_MUTANT(BODY_COUNTED_TWICE) && schema_log_apart(entry)) {
+            return body_hold(visit->txn, entry->id, entry->body, entry->body_bytes);
+        }
         return SCHEMA_OK; /* applied before, and its body's reference counted */
     }
     if (schema_log_apart(entry)) {
@@ -221,8 +225,9 @@ static enum schema_status put_entry(struct visit *visit, const struct log_entry 
 
 static enum schema_status put_checkpoint(struct visit *visit, const struct log_entry *entry)
 {
-    const struct schema_key key =
-        schema_key_checkpoint(visit->user, entry->conversation, entry->n / SCHEMA_CHECKPOINT_EVERY);
+    const uint64_t block =
+        entry->n / SCHEMA_CHECKPOINT_EVERY + (HF_MUTANT(CHECKPOINT_ONE_BLOCK_LATE) ? 1 : 0);
+    const struct schema_key key = schema_key_checkpoint(visit->user, entry->conversation, block);
     struct schema_row row;
 
     schema_encode_number(&key, entry->seq, &row);
@@ -316,7 +321,7 @@ static enum schema_status apply_log(struct visit *visit)
         } else if (record->type == RECORD_ENTRY) {
             const struct log_entry *entry = &record->entry;
 
-            if (entry->seq >= visit->facts.floor) {
+            if (entry->seq >= visit->facts.floor || HF_MUTANT(REPLAY_BELOW_FLOOR)) {
                 status = put_entry(visit, entry);
                 if (status == SCHEMA_OK && is_message(record) &&
                     entry->n % SCHEMA_CHECKPOINT_EVERY == 0) {
@@ -324,7 +329,7 @@ static enum schema_status apply_log(struct visit *visit)
                 }
             }
             if (status == SCHEMA_OK && (entry->flags & LOG_ENTRY_FLAG_OUT) != 0 &&
-                !ends_in_run(visit, entry->id)) {
+                !ends_in_run(visit, entry->id) && !HF_MUTANT(OUT_NOT_KEPT)) {
                 status = put_out(visit, entry);
             }
         }
@@ -510,6 +515,9 @@ static enum schema_status apply_device(struct visit *visit, uint32_t from, uint3
     if (status == SCHEMA_OK) {
         if (!schema_decode_device(schema_key_bytes(&key), before, &device)) {
             return damaged(visit, "a device");
+        }
+        if (HF_MUTANT(FLUSH_FORGETS_OUTCOMES)) {
+            device.outcome_count = 0;
         }
     } else if (status == SCHEMA_ABSENT) {
         if (visit->records[visit->items[from].index].type != RECORD_DEVICE) {

@@ -4,6 +4,7 @@
 
 #include "core/base/check.h"
 #include "core/base/crc32c.h"
+#include "core/base/mutant.h"
 
 static enum schema_status get_references(struct volume_txn *txn, const struct schema_key *key,
                                          struct schema_body *body)
@@ -74,7 +75,7 @@ enum schema_status body_release(struct volume_txn *txn, struct message_id id)
     if (status != SCHEMA_OK) {
         return status == SCHEMA_ABSENT ? SCHEMA_DAMAGED : status;
     }
-    if (--body.references > 0) {
+    if (--body.references > 0 && !HF_MUTANT(BODY_DROPPED_WHILE_HELD)) {
         return put_references(txn, &key, &body);
     }
     return schema_status_of(

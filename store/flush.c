@@ -7,6 +7,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "core/base/mutant.h"
 #include "store/apply.h"
 #include "store/journal_block.h"
 #include "store/schema.h"
@@ -515,7 +516,8 @@ static enum schema_status put_ends(struct flush *flush, struct volume_txn *txn)
         }
         key = schema_key_last((struct partition_id){ (uint16_t)p });
         status = schema_get_number(txn, VOLUME_META, &key, &before);
-        if ((status == SCHEMA_OK || status == SCHEMA_ABSENT) && flush->last_ids[p] > before) {
+        if ((status == SCHEMA_OK || status == SCHEMA_ABSENT) && flush->last_ids[p] > before &&
+            !HF_MUTANT(LAST_ID_NOT_KEPT)) {
             schema_encode_number(&key, flush->last_ids[p], &row);
             status = schema_status_of(
                 volume_put(txn, VOLUME_META, schema_key_bytes(&key), schema_row_bytes(&row)));
@@ -525,7 +527,10 @@ static enum schema_status put_ends(struct flush *flush, struct volume_txn *txn)
     }
     if (status == SCHEMA_OK && flush->plans[flush->volume].applied < flush->config.upto_lsn) {
         key = schema_key_applied();
-        schema_encode_number(&key, flush->config.upto_lsn, &row);
+        schema_encode_number(&key,
+                             flush->config.upto_lsn +
+                                 (HF_MUTANT(APPLIED_ONE_BLOCK_TOO_FAR) ? JOURNAL_BLOCK_BYTES : 0),
+                             &row);
         status = schema_status_of(
             volume_put(txn, VOLUME_META, schema_key_bytes(&key), schema_row_bytes(&row)));
     }
@@ -634,7 +639,12 @@ enum flush_status flush_step(struct flush *flush)
 
         status = run_slice(flush, upto, last);
         last = last && flush->next_ref == upto;
-        if (status == SCHEMA_OK && last) {
+
+        const bool sync =
+            last && !HF_MUTANT(FLUSH_WITHOUT_SYNC) &&
+            !(HF_MUTANT(SYNC_ONLY_IF_NEW) && flush->plans[flush->volume].records == 0);
+
+        if (status == SCHEMA_OK && sync) {
             /* Even where nothing was new: a commit of a run that died may not be on disk yet. */
             status = schema_status_of(volume_sync(flush->config.volumes[flush->volume]));
         }

@@ -6,6 +6,7 @@
 #include <sysexits.h>
 
 #include "core/base/check.h"
+#include "core/base/mutant.h"
 #include "store/journal.h"
 
 #define BUCKETS_FIRST 1024 /* a power of two */
@@ -373,6 +374,10 @@ void index_rotate(struct index *index)
     index->current = 1 - index->current;
     index->has_older = true;
     HF_ASSERT(index->generations[index->current].entry_count == 0);
+    if (HF_MUTANT(INDEX_DROPPED_AT_ROTATE)) {
+        index_drop(index);
+        index->has_older = true;
+    }
 }
 
 void index_drop(struct index *index)

@@ -7,6 +7,7 @@
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/crc32c.h"
+#include "core/base/mutant.h"
 #include "store/journal_block.h"
 #include "store/mark.h"
 
@@ -437,7 +438,9 @@ void journal_flush_end(struct journal *journal)
     for (uint32_t i = 0; i < journal->config.segment_count; i++) {
         struct segment *segment = &journal->segments[i];
 
-        if (segment->state == SEGMENT_SEALED && segment->end_lsn <= journal->flushed_lsn) {
+        if (segment->state == SEGMENT_SEALED &&
+            (segment->end_lsn <= journal->flushed_lsn ||
+             (HF_MUTANT(TRIM_HALF_FLUSHED) && segment->first_lsn < journal->flushed_lsn))) {
             *segment = (struct segment){ 0, 0, SEGMENT_SPARE };
         }
     }

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "core/base/mutant.h"
 #include "store/journal.h"
 
 #define BLOCK_MAGIC UINT32_C(0x48464a01) /* "HFJ", version 1 */
@@ -24,14 +25,8 @@ void journal_block_seal(uint8_t *bytes, const struct journal_identity *identity,
 static inline bool journal_block_is_at(const struct journal_block *block,
                                        const struct journal_identity *identity, uint64_t lsn)
 {
-#ifdef HF_MUTANT_STALE_TAIL_ACCEPTED
-    (void)block;
-    (void)identity;
-    (void)lsn;
-    return true;
-#else
-    return block->incarnation == identity->incarnation && block->lsn == lsn;
-#endif
+    return (block->incarnation == identity->incarnation && block->lsn == lsn) ||
+           HF_MUTANT(STALE_TAIL_ACCEPTED);
 }
 
 enum walk_status {

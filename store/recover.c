@@ -9,6 +9,7 @@
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/crc32c.h"
+#include "core/base/mutant.h"
 #include "store/flush.h"
 #include "store/journal_block.h"
 
@@ -55,6 +56,9 @@ static void follow_batch(struct scan *scan, uint32_t segment, uint32_t at, const
 
     if (block->lsn == block->batch_lsn) {
         *reading = (struct reading){ at, at + 1, 0, block->batch_crc };
+        if (HF_MUTANT(TORN_BATCH_TAKEN)) {
+            scan_block(scan, segment, at)->batch_whole = true;
+        }
     } else if (reading->next == at &&
                scan_block(scan, segment, reading->first)->batch_lsn == block->batch_lsn &&
                block->lsn - block->batch_lsn ==
@@ -100,12 +104,10 @@ static enum recover_status scan_one(struct scan *scan, uint32_t segment, uint32_
                       "%" PRIu64 " starts: it is an old copy",
                       segment, at, block.incarnation, identity->incarnation);
     }
-#ifndef HF_MUTANT_STALE_TAIL_ACCEPTED
-    if (block.incarnation < identity->incarnation) {
+    if (block.incarnation < identity->incarnation && !HF_MUTANT(STALE_TAIL_ACCEPTED)) {
         reading->next = 0;
         return RECOVER_MORE;
     }
-#endif
     if (block.segment != segment && block.incarnation == identity->incarnation) {
         return REFUSE(
             error,
@@ -191,9 +193,9 @@ static uint64_t segment_end_lsn(const struct scan *scan, uint32_t segment, bool 
 
         bool in_place = block->lsn == first_lsn + (uint64_t)at * JOURNAL_BLOCK_BYTES;
 
-#ifdef HF_MUTANT_STALE_TAIL_ACCEPTED
-        in_place |= newest && block->lsn != 0;
-#endif
+        if (HF_MUTANT(STALE_TAIL_ACCEPTED)) {
+            in_place |= newest && block->lsn != 0;
+        }
         if (!in_place || block->batch_lsn != block->lsn || !block->batch_whole) {
             break;
         }
@@ -318,7 +320,7 @@ static enum recover_status decide(struct scan *scan, struct recover_run *run,
     if (status != RECOVER_MORE) {
         return status;
     }
-    if (find_later(scan, run->end_lsn, &segment, &block)) {
+    if (!HF_MUTANT(DAMAGE_TAKEN_FOR_TAIL) && find_later(scan, run->end_lsn, &segment, &block)) {
         return REFUSE(error,
                       "the batch at LSN %" PRIu64 " is damaged: segment %u, block %u holds a later "
                       "one (LSN %" PRIu64 ")",
@@ -398,7 +400,7 @@ static bool read_applied(struct recover *recover, struct hf_error *error)
                          v, *applied, config->applied_min[v]);
             return false;
         }
-        if (*applied > recover->highest_lsn) {
+        if (*applied > recover->highest_lsn && !HF_MUTANT(START_BELOW_APPLIED)) {
             recover->highest_lsn = *applied;
         }
     }
@@ -485,8 +487,12 @@ static enum recover_status begin_journal(struct recover *recover, struct hf_erro
     for (uint16_t v = 0; v < config->volume_count; v++) {
         const uint64_t applied = recover->applied[v];
         const uint64_t from = applied > config->start_lsn ? applied : config->start_lsn;
+        uint16_t core = config->core_of_volume[v];
 
-        if (config->core_of_volume[v] != recover->core) {
+        if (HF_MUTANT(RECOVER_IGNORES_MAP)) {
+            core = (uint16_t)(v % config->core_count);
+        }
+        if (core != recover->core) {
             continue;
         }
         recover->mine[v] = config->volumes[v];
@@ -538,7 +544,7 @@ static enum recover_status end_journal(struct recover *recover)
     /* Blocks of a torn batch lie above its end: the next journal begins above them too. */
     const uint64_t above = recover->run.end_lsn + recover->config.segment_bytes;
 
-    if (above > recover->highest_lsn) {
+    if (above > recover->highest_lsn || HF_MUTANT(START_BELOW_APPLIED)) {
         recover->highest_lsn = above;
     }
     recover->core++;

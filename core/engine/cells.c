@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "core/base/mutant.h"
+
 bool cell_pools_open(struct cell_pools *cells, const struct cell_pools_config *config)
 {
     *cells = (struct cell_pools){ .hash_seed = config->hash_seed,
@@ -130,7 +132,8 @@ void head_drop(struct cell_pools *cells, uint32_t slot)
 static bool user_evictable(const struct cell_pools *cells, const struct user_cell *user)
 {
     return user->state != CELL_FREE && user->state != CELL_LOADING && user->sessions == SLOT_NONE &&
-           user->load == SLOT_NONE && user->ticket <= cells->evictable_ticket;
+           user->load == SLOT_NONE &&
+           (user->ticket <= cells->evictable_ticket || HF_MUTANT(DIRTY_USER_EVICTED));
 }
 
 /* Counts a cell that a search came by; whole rounds tell how full the pool is of unflushed ones. */
@@ -178,7 +181,7 @@ static bool evict_head(struct cell_pools *cells)
 
         count_seen(cells, &cells->heads_round, &cells->heads, head->ticket);
         if (head->state == CELL_FREE || head->state == CELL_LOADING ||
-            head->ticket > cells->evictable_ticket) {
+            (head->ticket > cells->evictable_ticket && !HF_MUTANT(DIRTY_HEAD_EVICTED))) {
             continue;
         }
         if (head->used) {

@@ -481,7 +481,7 @@ static void on_anchor(struct engine *engine, uint32_t slot, const struct loaded 
     if (!parse_link(user_of(engine, request), request->anchor, loaded->entries,
                     loaded->entries_bytes, &record, &bytes)) {
         fail_missing(engine, slot);
-    } else if (!is_of_conversation(request, &record.entry)) {
+    } else if (!is_of_conversation(request, &record.entry) && !HF_MUTANT(FOREIGN_ANCHOR_ACCEPTED)) {
         fail(engine, slot, CODE_BAD_CURSOR);
     } else {
         request->anchor_n = record.entry.n;

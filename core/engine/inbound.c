@@ -162,13 +162,13 @@ static bool accept_frame(struct engine *engine, const struct stream_records *rec
     const int newer = compare_links(header->term, header->number, link->term, link->number);
 
     link->used = 1;
-    if (newer < 0) {
+    if (newer < 0 && !HF_MUTANT(OLD_LINK_READ)) {
         return true; /* nothing is read from a link once a newer one was seen */
     }
     if (newer > 0) {
         begin_link(link, header, 1);
     }
-    if (link->next == 0 || records->first > link->next ||
+    if (link->next == 0 || (records->first > link->next && !HF_MUTANT(GAP_UNNOTICED)) ||
         records->first + records->count - 1 > link->acked + LINK_WINDOW_RECORDS) {
         link->next = 0; /* a gap: what was lost can only be told by its source */
         send_link_end(engine, header);
@@ -229,9 +229,9 @@ static void append_record(struct engine *engine, struct in_link *link, uint32_t 
                                         .body = from->body,
                                         .body_bytes = from->body_bytes } };
 
-#ifdef HF_MUTANT_DEDUPE_OUTSIDE_BATCH
-    record.entry.origin = head->origin; /* this one's mark goes with the next entry */
-#endif
+    if (HF_MUTANT(DEDUPE_OUTSIDE_BATCH)) {
+        record.entry.origin = head->origin; /* this one's mark goes with the next entry */
+    }
     engine_append_begin(engine);
     if (user_get(&engine->cells, user)->state == CELL_ABSENT) {
         timeline_make_user(engine, user);
@@ -337,6 +337,10 @@ enum engine_result inbound_on_records(struct engine *engine, struct stream_recor
     item->id = link->term;
     item->seq_a = link->next - 1;
     link->waiting++;
+    if (HF_MUTANT(ACK_BEFORE_DURABLE)) {
+        link->waiting++;
+        inbound_on_durable(engine, slot, link->term, link->number, link->next - 1);
+    }
     return ENGINE_TAKEN;
 }
 

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "core/base/mutant.h"
 #include "core/engine/cells.h"
 #include "core/engine/emit.h"
 #include "core/engine/engine.h"

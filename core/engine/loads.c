@@ -146,19 +146,12 @@ static bool lacks_entries(const struct load *load, const struct loaded *loaded)
 static bool is_stale(const struct engine *engine, const struct load *load,
                      const struct loaded *loaded)
 {
-#ifdef HF_MUTANT_LOAD_WITHOUT_LSN_CHECK
-    (void)engine;
-    (void)load;
-    (void)loaded;
-    (void)lacks_entries;
-    return false;
-#else
-    if (loaded->status == LOAD_FAILED || loaded->status == LOAD_DAMAGED) {
+    if (loaded->status == LOAD_FAILED || loaded->status == LOAD_DAMAGED ||
+        HF_MUTANT(LOAD_WITHOUT_LSN_CHECK)) {
         return false;
     }
     return loaded->snapshot_lsn < load->need_lsn ||
            (lacks_entries(load, loaded) && loaded->snapshot_lsn < engine->flushed_lsn);
-#endif
 }
 
 /* False: those who wait for it must go on without. */

@@ -26,12 +26,26 @@ static void record_of(const struct outbox *outbox, const struct out *out,
                                       .kind = entry->kind,
                                       .body_bytes = entry->body_bytes,
                                       .body = entry->body };
-    if (out->talk_prev != SLOT_NONE) {
+    if (out->talk_prev != SLOT_NONE && !HF_MUTANT(AFTER_LEFT_OUT)) {
         const struct out *before = outbox_out(outbox, out->talk_prev);
 
         record->after = (struct origin){ before->epoch, before->seq };
     }
 }
+
+#ifdef HF_MUTANTS
+static void keep_first_after(struct out *out, struct stream_record *record)
+{
+    if (!HF_MUTANT(AFTER_NOT_REFRESHED)) {
+        return;
+    }
+    if (out->was_sent) {
+        record->after = out->first_after;
+    }
+    out->first_after = record->after;
+    out->was_sent = true;
+}
+#endif
 
 static bool is_entry_of(const struct out *out, const struct record *record)
 {
@@ -101,6 +115,9 @@ static void send_frame(struct engine *engine, uint32_t slot, const struct record
             break;
         }
         record_of(outbox, out, &record.entry, &stream_record);
+#ifdef HF_MUTANTS
+        keep_first_after(outbox_out(outbox, first), &stream_record);
+#endif
 
         const size_t bytes = STREAM_RECORD_FIXED_BYTES + (size_t)stream_record.body_bytes;
 
@@ -277,7 +294,8 @@ static struct out_link *find_present_link(struct engine *engine, const struct st
 
     *slot = outbox_find_link(outbox, header->source, header->destination);
     if (*slot == SLOT_NONE || header->term != engine->config.term ||
-        outbox_link(outbox, *slot)->number != header->number) {
+        (outbox_link(outbox, *slot)->number != header->number &&
+         !HF_MUTANT(OLD_LINK_OUTCOME_BELIEVED))) {
         return NULL;
     }
     return outbox_link(outbox, *slot);
@@ -362,7 +380,7 @@ static bool take_outcomes(struct engine *engine, const struct stream_header *hea
     if (!is_exception || number != up_to) {
         return false; /* no room for all the ends */
     }
-    if (code == STREAM_BEHIND) {
+    if (code == STREAM_BEHIND && !HF_MUTANT(BEHIND_AS_REFUSED)) {
         engine->stats.streams_behind++;
         outbox_unsend(outbox, link, first);
         return true;

@@ -51,6 +51,10 @@ struct out {
     uint32_t talk_prev, talk_next; /* of the same user and peer, by id */
     uint32_t user_prev, user_next; /* of the same user, by id, in a ring */
     uint32_t bytes;                /* in its frame */
+#ifdef HF_MUTANTS
+    struct origin first_after;
+    bool was_sent;
+#endif
 };
 
 struct out_list {

@@ -213,7 +213,7 @@ static void leave_talk(struct outbox *outbox, uint32_t slot, uint64_t end_ticket
         struct out *next = outbox_out(outbox, out->talk_next);
 
         next->talk_prev = out->talk_prev;
-        if (next->ticket < end_ticket) {
+        if (next->ticket < end_ticket && !HF_MUTANT(AFTER_PASSES_UNDURABLE_END)) {
             next->ticket = end_ticket;
         }
     } else if (out->talk_prev != SLOT_NONE) {

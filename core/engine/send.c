@@ -48,6 +48,9 @@ static enum engine_result answer(struct engine *engine, uint32_t slot, uint64_t 
 
     if (code != CODE_OK) { /* where the client goes on */
         seq_or_expected = device_get(&engine->cells, session->device)->last_counter + 1;
+        if (HF_MUTANT(ORDER_EXPECTS_ONE_MORE) && code == CODE_ORDER) {
+            seq_or_expected++;
+        }
     }
     if (engine_is_durable(engine, ticket) && session->state == SESSION_LIVE) {
         send_answer(engine, slot, counter, id, seq_or_expected, code);
@@ -75,6 +78,9 @@ static enum engine_result refuse(struct engine *engine, uint32_t slot, uint64_t 
                                  enum code code)
 {
     engine->stats.sends_refused++;
+    if (HF_MUTANT(RETRY_CONSUMES_COUNTER)) {
+        device_get(&engine->cells, session_get(engine, slot)->device)->last_counter++;
+    }
     return answer(engine, slot, user_ticket(engine, slot), counter, 0, 0, code);
 }
 
@@ -100,7 +106,9 @@ static enum engine_result reject(struct engine *engine, uint32_t slot,
     engine_append_begin(engine);
     (void)engine_append(engine, &record, &bytes);
     user->ticket = engine_next_ticket(engine);
-    outcome_add(&engine->cells, device, &send->nonce, 0, code);
+    if (!HF_MUTANT(REJECT_KEEPS_COUNTER)) {
+        outcome_add(&engine->cells, device, &send->nonce, 0, code);
+    }
     engine_append_end(engine);
     engine->stats.sends_refused++;
     return answer(engine, slot, user->ticket, send->counter, 0, 0, code);
@@ -115,8 +123,9 @@ static enum engine_result repeat(struct engine *engine, uint32_t slot, uint64_t 
     if (kept->id == 0) {
         return answer(engine, slot, user->ticket, counter, 0, 0, (enum code)kept->seq);
     }
-    return answer(engine, slot, kept->seq <= user_durable_head(user) ? 0 : user->ticket, counter,
-                  kept->id, kept->seq, CODE_OK);
+    const bool durable = kept->seq <= user_durable_head(user) || HF_MUTANT(REPEAT_BEFORE_DURABLE);
+
+    return answer(engine, slot, durable ? 0 : user->ticket, counter, kept->id, kept->seq, CODE_OK);
 }
 
 /*
@@ -192,9 +201,9 @@ static void append_peer_entry(struct engine *engine, const struct delivery *deli
     set_place(record, head, engine_next_ticket(engine));
     record->entry.conversation.value = record->entry.sender.value;
     record->entry.flags = 0;
-#ifdef HF_MUTANT_DEDUPE_OUTSIDE_BATCH
-    record->entry.origin = head->origin; /* this one's mark goes with the next entry */
-#endif
+    if (HF_MUTANT(DEDUPE_OUTSIDE_BATCH)) {
+        record->entry.origin = head->origin; /* this one's mark goes with the next entry */
+    }
     (void)timeline_append(engine, delivery->peer, record);
     head->last = record->entry.seq;
     head->origin = origin;
@@ -211,6 +220,9 @@ static enum engine_result append_message(struct engine *engine, uint32_t slot,
 
     engine_append_begin(engine);
     set_message(engine, &record, session, send);
+    if (HF_MUTANT(CN_COUNTS_OWN)) {
+        head->cn++;
+    }
     set_place(&record, head, ticket);
     if (delivery->peer == SLOT_NONE && delivery->to.value != 0) {
         record.entry.flags |= LOG_ENTRY_FLAG_OUT;
@@ -345,7 +357,8 @@ static enum engine_result deliver(struct engine *engine, uint32_t slot,
 
         delivery.to.value = send->conversation.value;
         /* Behind nothing that is still on its way, or it would overtake. */
-        if (engine_is_home(engine, destination) && outbox_is_clear(engine, source, destination) &&
+        if (engine_is_home(engine, destination) &&
+            (outbox_is_clear(engine, source, destination) || HF_MUTANT(SHORT_CUT_OVERTAKES)) &&
             find_peer(engine, slot, send->counter, &delivery, &result)) {
             return result;
         }

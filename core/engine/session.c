@@ -245,9 +245,9 @@ static enum code pass_fence(struct engine *engine, uint32_t user, uint32_t devic
     emit_note(&engine->emit, NOTE_REPLACED, (struct user_id){ user_get(&engine->cells, user)->id },
               (struct device_id){ device->id });
     engine->stats.replaced++;
-#ifndef HF_MUTANT_SEND_AFTER_FENCE
-    session_fail_now(engine, device->session, CODE_REPLACED, 0);
-#endif
+    if (!HF_MUTANT(SEND_AFTER_FENCE)) {
+        session_fail_now(engine, device->session, CODE_REPLACED, 0);
+    }
     return CODE_OK;
 }
 
@@ -272,14 +272,13 @@ static enum hello_result set_cursor(struct engine *engine, struct session *sessi
     const struct user_cell *user = user_get(&engine->cells, session->user);
     const bool same = cursor->epoch == user->epoch;
 
-    if (same && cursor->seq + 1 >= user->floor && cursor->seq <= user->head) {
+    if (same && cursor->seq + 1 >= user->floor &&
+        (cursor->seq <= user->head || HF_MUTANT(CURSOR_BEYOND_HEAD_RESUMES))) {
         session->sent = cursor->seq;
         session->acked = cursor->seq;
-#ifdef HF_MUTANT_CURSOR_SKIPS_ONE
-        if (session->sent < user->head) {
+        if (HF_MUTANT(CURSOR_SKIPS_ONE) && session->sent < user->head) {
             session->sent++;
         }
-#endif
         session->recent_at = session->sent == user->head ? user->recent_at : 0;
         engine->stats.hellos_resumed++;
         return HELLO_RESULT_RESUME;
@@ -308,13 +307,17 @@ static enum engine_result begin_session(struct engine *engine, uint32_t slot, ui
     user->sessions = slot;
     device->session = slot;
     session->hello_counter = device->last_counter;
+    if (HF_MUTANT(HELLO_COUNTER_TOO_LOW) && !engine_is_durable(engine, user->ticket) &&
+        device->last_counter > 0) {
+        session->hello_counter--;
+    }
     session->window = clamp_window(engine, hello->window);
     session->load_failed = 0;
     session->state = SESSION_WELCOMING;
 
     const enum hello_result result = set_cursor(engine, session, &hello->cursor);
 
-    if (engine_is_durable(engine, user->ticket)) {
+    if (engine_is_durable(engine, user->ticket) || HF_MUTANT(WELCOME_BEFORE_DURABLE)) {
         session_on_welcome(engine, slot, user->head, user->floor, (uint8_t)result);
         return ENGINE_TAKEN;
     }

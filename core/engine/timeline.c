@@ -36,7 +36,7 @@ static uint64_t highest_floor(const struct engine *engine, const struct user_cel
     const uint64_t needed = outbox_lowest_seq(engine, (struct user_id){ user->id });
     const uint64_t above = user->head + 1;
 
-    wanted = wanted < needed ? wanted : needed;
+    wanted = wanted < needed || HF_MUTANT(RETENTION_TAKES_UNSENT) ? wanted : needed;
     return wanted < above ? wanted : above;
 }
 
@@ -110,9 +110,9 @@ uint64_t timeline_append(struct engine *engine, uint32_t slot, struct record *re
     user->recent_at =
         recent_add(&engine->recent, user->recent_at, slot, user->head, encoded, bytes);
     trim(engine, user);
-#ifdef HF_MUTANT_PUSH_BEFORE_DURABLE
-    timeline_advance(engine, slot, user->head);
-#endif
+    if (HF_MUTANT(PUSH_BEFORE_DURABLE)) {
+        timeline_advance(engine, slot, user->head);
+    }
     return user->recent_at;
 }
 

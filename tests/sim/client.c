@@ -76,6 +76,8 @@ static void connect_now(struct client *client, const struct client_world *world)
     client->welcomed = false;
     client->misbehaved = false;
     client->paused = false;
+    client->ordered = false;
+    client->refused = false;
     client->send_count = 0;
     client->outstanding = 0;
     client->unacked_bytes = 0;
@@ -203,7 +205,7 @@ void client_act(struct client *client, const struct client_world *world)
         client_misbehave(client, world);
     }
     if (prng_chance(world->prng, client->style.talk)) {
-        const uint64_t burst = prng_chance(world->prng, 60) ? 20 : 3;
+        const uint64_t burst = prng_chance(world->prng, world->bursts) ? 20 : 3;
 
         for (uint64_t i = prng_between(world->prng, 1, burst); i > 0; i--) {
             client_create(client, world);
@@ -213,7 +215,7 @@ void client_act(struct client *client, const struct client_world *world)
     if (client->welcomed && prng_chance(world->prng, 200)) {
         put_ack(client, world, prng_chance(world->prng, 500));
     }
-    if (client->welcomed && prng_chance(world->prng, 60)) {
+    if (client->welcomed && prng_chance(world->prng, world->history)) {
         client_ask_history(client, world);
     }
     if (prng_chance(world->prng, 20)) {

@@ -36,7 +36,8 @@ struct client_store {
     uint64_t last_counter;
     uint32_t generation;
     bool has_generation;
-    bool resync; /* number anew, once caught up */
+    bool resync;   /* number anew, once caught up */
+    bool mistaken; /* it has skipped a counter: may be told ORDER */
     uint32_t outbox_count;
     struct outbox_item outbox[CLIENT_OUTBOX_MAX];
 };
@@ -97,6 +98,8 @@ struct client {
     bool welcomed;
     bool misbehaved; /* may be told so */
     bool paused;     /* a temporary refusal: waits for all answers, then numbers anew */
+    bool ordered;    /* one of them was ORDER */
+    bool refused;    /* one of them wasn't */
     uint64_t hello_epoch, hello_seq;
     uint64_t hello_head, hello_floor; /* that any device had been told when HELLO was sent */
     uint64_t welcome_head, welcome_counter;
@@ -127,9 +130,10 @@ struct client_world {
     struct hazards *hazards;
     const uint64_t *event;
     uint32_t large_bodies;
-    uint32_t leave, restore, back, rogue; /* in a thousand */
-    bool retention;                       /* logs are cut at their beginning */
-    bool calm;                            /* the faults have stopped: drain */
+    uint32_t leave, restore, back, rogue, history, bad_sends, favourite, bursts,
+        doubled;    /* in a thousand */
+    bool retention; /* logs are cut at their beginning */
+    bool calm;      /* the faults have stopped: drain */
 };
 
 void client_open(struct client *client, const struct client_world *world, uint32_t index,

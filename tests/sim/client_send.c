@@ -53,14 +53,16 @@ void client_create(struct client *client, const struct client_world *world)
         return;
     }
 
-    const uint64_t peer = client->peers[prng_below(world->prng, client->talk_count)];
+    const bool favourite = prng_chance(world->prng, world->favourite);
+    const uint64_t peer =
+        client->peers[favourite ? 0 : prng_below(world->prng, client->talk_count)];
     struct sim_message *message = ledger_create(world->ledger, client->user, client->device, peer);
 
     message->kind = (uint8_t)prng_below(world->prng, KIND_MAX + 1);
     message->body_bytes = draw_body_bytes(world);
     store_be64(message->nonce, prng_next(world->prng));
     store_be64(message->nonce + 8, prng_next(world->prng));
-    if (prng_chance(world->prng, 15)) {
+    if (prng_chance(world->prng, world->bad_sends)) {
         make_invalid(message, world->prng);
     }
     store->outbox[store->outbox_count++] = (struct outbox_item){ .message = message->index };
@@ -129,7 +131,8 @@ void client_send_some(struct client *client, const struct client_world *world)
                 break;
             }
             item->counter = store->last_counter + 1;
-            if (!world->calm && prng_chance(world->prng, 5)) {
+            if (!world->calm && prng_chance(world->prng, world->bad_sends / 3)) {
+                store->mistaken = true;
                 item->counter++; /* a mistake: ORDER says what was expected */
             }
             store->last_counter = item->counter;
@@ -137,6 +140,10 @@ void client_send_some(struct client *client, const struct client_world *world)
         put_send(client, world, item);
         sim_say("client %u: SEND %llu, message %u", client->index,
                 (unsigned long long)item->counter, item->message);
+        if (!client->restored && may_send(client) && prng_chance(world->prng, world->doubled)) {
+            put_send(client, world, item); /* the same answer again */
+            client_count(world, HAZARD_DOUBLED);
+        }
         if (prng_chance(world->prng, 300)) {
             break;
         }
@@ -231,8 +238,10 @@ static void on_temporary(struct client *client, const struct client_world *world
 {
     struct outbox_item *item = outbox_find(client, message);
 
+    client->refused |= rejected->code != CODE_ORDER;
     switch (rejected->code) {
     case CODE_ORDER:
+        client->ordered = true;
         client_count(world, HAZARD_ORDER);
         break;
     case CODE_FULL:
@@ -283,6 +292,7 @@ void client_on_rejected(struct client *client, const struct client_world *world,
 static void number_anew(struct client *client, uint64_t last_counter)
 {
     client->store.last_counter = last_counter;
+    client->store.mistaken = false;
     for (uint32_t i = 0; i < client->store.outbox_count; i++) {
         client->store.outbox[i].counter = 0;
         client->store.outbox[i].sent_here = false;
@@ -327,7 +337,14 @@ void client_settle(struct client *client, const struct client_world *world)
         client->paused = false;
     }
     if (client->paused && *world->event >= client->wakes_at && !client->store.resync) {
-        number_anew(client, client->number_from - 1);
+        /* Answers may overtake each other: only now can it be told what the first of them was. */
+        SIM_CHECK(!client->ordered || client->refused || client->store.mistaken || client->restored,
+                  "client %u: ORDER, but it skipped no counter, and nothing was refused before",
+                  client->index);
+        client->ordered = false;
+        client->refused = false;
+        number_anew(client, client->number_from - 1 > client->counter_seen ? client->number_from - 1
+                                                                           : client->counter_seen);
         client->paused = false;
     }
 }

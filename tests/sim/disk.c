@@ -120,6 +120,14 @@ static bool read_segment(void *context, uint32_t segment, uint64_t offset, uint8
         }
     }
     see_under_way(core, segment, offset, to, byte_count);
+    if (core->disk->rot == 0 || !prng_chance(core->disk->prng, core->disk->rot)) {
+        return true;
+    }
+    if (!core->disk->rot_blocks || prng_chance(core->disk->prng, 500)) {
+        return false;
+    }
+    to[prng_below(core->disk->prng, byte_count)] ^=
+        (uint8_t)(1U << prng_below(core->disk->prng, 8));
     return true;
 }
 
@@ -209,10 +217,48 @@ void disk_tear_writes(struct disk *disk)
     }
 }
 
-void disk_crash(struct disk *disk)
+void disk_crash(struct disk *disk, bool power)
 {
     for (uint16_t i = 0; i < disk->manifest.volume_count; i++) {
-        disk->hazards->counts[HAZARD_COMMITS_LOST] +=
-            volume_map_crash(disk->volumes[i], disk->prng);
+        if (power) {
+            disk->hazards->counts[HAZARD_COMMITS_LOST] +=
+                volume_map_crash(disk->volumes[i], disk->prng);
+        } else {
+            volume_map_kill(disk->volumes[i]);
+        }
     }
+}
+
+void disk_set_rot(struct disk *disk, uint32_t per_mille, bool blocks)
+{
+    disk->rot = per_mille;
+    disk->rot_blocks = blocks;
+    for (uint16_t i = 0; i < disk->manifest.volume_count; i++) {
+        volume_map_set_rot(disk->volumes[i], per_mille > 0 ? disk->prng : NULL, per_mille);
+    }
+}
+
+/* ---- The manifest ---- */
+
+void disk_put_manifest(struct disk *disk)
+{
+    disk->manifest_bytes = manifest_encode(&disk->manifest, disk->manifest_text);
+}
+
+bool disk_get_manifest(struct disk *disk, struct hf_error *error)
+{
+    struct manifest manifest;
+    char again[MANIFEST_BYTES_MAX];
+
+    if (disk->manifest_bytes == 0) {
+        return true;
+    }
+    if (!manifest_decode(disk->manifest_text, disk->manifest_bytes, &manifest, error)) {
+        return false;
+    }
+    SIM_CHECK(manifest_encode(&manifest, again) == disk->manifest_bytes &&
+                  memcmp(again, disk->manifest_text, disk->manifest_bytes) == 0,
+              "the manifest reads otherwise than it was written");
+    disk->manifest = manifest;
+    return true;
 }

@@ -43,9 +43,13 @@ struct disk {
     struct hazards *hazards;
     struct prng *prng;
     struct manifest manifest;
+    char manifest_text[MANIFEST_BYTES_MAX]; /* as it lies in its file; empty: it has none yet */
+    size_t manifest_bytes;
     struct volume *volumes[SCHEMA_VOLUMES_MAX];
     struct disk_set set;
     struct disk_write writes[DISK_CORES_MAX];
+    uint32_t rot; /* in a thousand */
+    bool rot_blocks;
     uint64_t fuse; /* of whatever runs now: see volume_map.h */
 };
 
@@ -59,6 +63,10 @@ void disk_make_segments(struct disk *disk, uint16_t core_count, uint32_t segment
 
 /* What a start says in each core's marks, for the manifest's incarnation and start LSN. */
 void disk_write_start_marks(struct disk *disk);
+/* The manifest as it is now takes the place of the file before. */
+void disk_put_manifest(struct disk *disk);
+/* Reads the file, which must say what was put. */
+bool disk_get_manifest(struct disk *disk, struct hf_error *error);
 
 /* For reading one core's segments, as directory_source() is. */
 struct disk_core {
@@ -74,4 +82,9 @@ void disk_complete(struct disk *disk, uint16_t core, size_t byte_count);
 /* The machine dies: first the writes under way (their bytes are still there), then, when nothing
  * has the volumes open any more, these. */
 void disk_tear_writes(struct disk *disk);
-void disk_crash(struct disk *disk);
+/* Without power, only the process dies: what it committed is still there, though not synced. */
+void disk_crash(struct disk *disk, bool power);
+
+/* Rows come back damaged or not at all, so often in a thousand; of the journals, blocks that can't be
+ * read, and with `blocks` damaged ones (else they would pass for a torn tail, in recovery). */
+void disk_set_rot(struct disk *disk, uint32_t per_mille, bool blocks);

@@ -14,6 +14,7 @@
     X(MESSAGES, "messages created")                                                                \
     X(ACCEPTED, "messages accepted")                                                               \
     X(CRASHES, "crashes")                                                                          \
+    X(KILLS, "crashes of the process alone")                                                       \
     X(CRASH_WRITE, "crash: a journal write under way")                                             \
     X(SECTORS_KEPT, "crash: unsynced sector kept")                                                 \
     X(SECTORS_LOST, "crash: unsynced sector lost")                                                 \
@@ -23,6 +24,10 @@
     X(TORN_BATCH, "recovery: torn tail met")                                                       \
     X(CRASH_FLUSH, "flush interrupted by a crash")                                                 \
     X(CRASH_RECOVERY, "recovery interrupted by a crash")                                           \
+    X(DAMAGE, "files harmed before a start")                                                       \
+    X(DAMAGE_REFUSED, "starts refused for it")                                                     \
+    X(ROT_REFUSED, "flushes and recoveries stopped by rot")                                        \
+    X(ROT_READ, "loads failed by rot")                                                             \
     X(CORES_CHANGED, "restart with another number of cores")                                       \
     X(FLUSHES, "flushes")                                                                          \
     X(DISK_FULL, "times the disk was full")                                                        \
@@ -41,6 +46,7 @@
     X(EVICTIONS, "cells evicted")                                                                  \
     X(PARTITIONS_MOVED, "partition closed and opened again")                                       \
     X(LINKS_CUT, "links between cores cut")                                                        \
+    X(FRAMES_LOST, "frames between cores lost unnoticed")                                          \
     X(LINK_LATE, "stream frames of an older link delivered late")                                  \
     X(LINKS_RENUMBERED, "links renumbered")                                                        \
     X(STREAMED, "messages taken from streams")                                                     \
@@ -65,8 +71,11 @@
     X(RETRY, "RETRY")                                                                              \
     X(FULL, "FULL")                                                                                \
     X(REJECTED, "permanent refusals")                                                              \
+    X(DOUBLED, "SENDs made twice")                                                                 \
     X(REPEATED, "messages accepted that were sent twice or more")                                  \
     X(BUSY, "BUSY")                                                                                \
+    X(FLOORS, "floors raised by retention")                                                        \
+    X(DROPPED, "entries dropped by retention")                                                     \
     X(TRIMMED, "TRIMMED")                                                                          \
     X(PAGES, "pages of history")                                                                   \
     X(PAGES_TRIMMED, "pages cut by retention")                                                     \
@@ -75,7 +84,8 @@
     X(ROGUE_ENDED, "connections ended for it")                                                     \
     X(CURSOR_AHEAD, "cursors beyond the head")                                                     \
     X(CLOCK_BACK, "clock set back")                                                                \
-    X(AUDITED, "entries compared after a recovery")
+    X(AUDITED, "entries compared after a recovery")                                                \
+    X(ROWS_AUDITED, "rows compared after a recovery")
 
 enum hazard {
 #define HAZARD_ENUMERATOR(name, text) HAZARD_##name,

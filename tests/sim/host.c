@@ -5,13 +5,17 @@
 
 #include "core/base/check.h"
 #include "store/recover.h"
+#include "tests/sim/audit.h"
 #include "tests/sim/fail.h"
+#include "tests/sim/host_fault.h"
 #include "tests/sim/volume_map.h"
 
-#define FUSE_MAX          80    /* operations of a recovery that is to be interrupted */
-#define FLUSH_MEMORY      65536 /* so small that volumes are planned in several groups */
-#define AUDIT_BYTES       65536
-#define CORES_CHANGE_RATE 300 /* of starts, in a thousand */
+#define FUSE_MAX     80    /* operations of a recovery that is to be interrupted */
+#define FLUSH_MEMORY 65536 /* so small that volumes are planned in several groups */
+#define AUDIT_BYTES  65536
+#define AILING_RATE  100 /* of recoveries, in a thousand, where rows rot */
+#define ROT_READS    10  /* likewise, of their reads */
+#define WHOLE_MAPS   500 /* of starts, in a thousand: volumes in turn */
 
 /* ---- Parcels ---- */
 
@@ -63,6 +67,7 @@ void host_open(struct host *host)
 void host_close(struct host *host)
 {
     HF_ASSERT(!host->running);
+    checks_close(&host->checks);
     free(host->links);
 }
 
@@ -219,6 +224,7 @@ void host_tell_stored(struct host *host)
     for (uint32_t i = 0; i < host->user_count; i++) {
         tell_user(host, reader, host->users[i]);
     }
+    checks_on_recovered(host, reader);
     reader_close(reader);
 }
 
@@ -295,6 +301,9 @@ static bool recover_all(struct host *host, uint64_t *next_lsn, struct hf_error *
     };
     bool done = false;
 
+    if (!disk_get_manifest(disk, error)) {
+        return false;
+    }
     memcpy(config.directory_id, disk->manifest.directory_id, sizeof config.directory_id);
     for (uint16_t i = 0; i < disk->manifest.core_count; i++) {
         cores[i] = (struct disk_core){ .disk = disk, .core = i };
@@ -320,9 +329,13 @@ static bool recover_all(struct host *host, uint64_t *next_lsn, struct hf_error *
 static void assign_volumes(struct host *host, struct manifest *manifest)
 {
     const uint16_t first = (uint16_t)prng_below(host->prng, host->core_count);
+    const bool in_turn = prng_chance(host->prng, WHOLE_MAPS);
 
+    /* Any map is as good: some cores may have no volume at all. */
     for (uint16_t i = 0; i < manifest->volume_count; i++) {
-        manifest->core_of_volume[i] = (uint16_t)((first + i) % host->core_count);
+        const uint64_t core = in_turn ? first + i : prng_next(host->prng);
+
+        manifest->core_of_volume[i] = (uint16_t)(core % host->core_count);
     }
 }
 
@@ -333,7 +346,7 @@ static void begin_run(struct host *host, uint64_t start_lsn)
 
     if (host->core_count == 0) {
         host->core_count = (uint16_t)host->options->cores;
-    } else if (prng_chance(host->prng, CORES_CHANGE_RATE)) {
+    } else if (prng_chance(host->prng, host->options->cores_change)) {
         const uint16_t before = host->core_count;
 
         host->core_count = (uint16_t)prng_between(host->prng, 1, host->options->cores_max);
@@ -357,6 +370,7 @@ static void begin_run(struct host *host, uint64_t start_lsn)
     }
     assign_volumes(host, manifest);
     disk_write_start_marks(host->disk);
+    disk_put_manifest(host->disk);
 }
 
 static void set_fuse(struct disk *disk, uint64_t operations)
@@ -367,30 +381,94 @@ static void set_fuse(struct disk *disk, uint64_t operations)
     }
 }
 
-void host_boot(struct host *host)
+/* Somebody has been at the files: the server says so, or does without what was harmed. True: it
+ * refused, and all is as it was. */
+static bool meet_harm(struct host *host, uint64_t *next_lsn)
+{
+    struct hf_error error = { 0 };
+    struct harm harm;
+
+    if (!harm_do(host, &harm)) {
+        return false;
+    }
+    host_count(host, HAZARD_DAMAGE);
+
+    const bool recovered = recover_all(host, next_lsn, &error);
+
+    sim_say("harm of kind %d: %s", (int)harm.kind, recovered ? "none" : error.text);
+    SIM_CHECK(!recovered || !harm_is_certain(&harm), "harm of kind %d wasn't noticed",
+              (int)harm.kind);
+    if (recovered) {
+        free(harm.before); /* the next run writes over it */
+        *next_lsn = 0;
+        return false;
+    }
+    host_count(host, HAZARD_DAMAGE_REFUSED);
+    harm_undo(host, &harm);
+    disk_crash(host->disk, false);
+    return true;
+}
+
+/* False: it died, or was refused, and may be tried again. */
+static bool recover_somehow(struct host *host, uint64_t *next_lsn)
 {
     struct disk *disk = host->disk;
     struct hf_error error = { 0 };
-    uint64_t next_lsn = 0;
     const bool dies = !host->calm && prng_chance(host->prng, host->options->recovery_crash);
+    const bool ails = !host->calm && host->options->rot > 0 && prng_chance(host->prng, AILING_RATE);
 
-    HF_ASSERT(!host->running);
+    if (!host->calm && !dies && prng_chance(host->prng, host->options->damage) &&
+        meet_harm(host, next_lsn)) {
+        return false;
+    }
     set_fuse(disk, dies ? prng_between(host->prng, 1, FUSE_MAX) : 0);
+    disk_set_rot(disk, ails ? ROT_READS : 0, false);
 
-    const bool recovered = recover_all(host, &next_lsn, &error);
+    const bool recovered = recover_all(host, next_lsn, &error);
 
+    disk_set_rot(disk, 0, false);
     if (dies && (!recovered || prng_chance(host->prng, 200))) {
         sim_say("a crash in recovery");
         host_count(host, HAZARD_CRASH_RECOVERY);
-        disk_crash(disk);
-        return;
+        disk_crash(disk, true);
+        return false;
+    }
+    if (ails && !recovered) {
+        sim_say("recovery: %s", error.text);
+        host_count(host, HAZARD_ROT_REFUSED);
+        disk_crash(disk, false);
+        return false;
     }
     SIM_CHECK(recovered, "recovery: %s", error.text);
     set_fuse(disk, 0);
+    return true;
+}
+
+static void audit_volumes(struct host *host)
+{
+    const struct disk *disk = host->disk;
+
+    for (uint16_t i = 0; i < disk->manifest.volume_count; i++) {
+        host->hazards->counts[HAZARD_ROWS_AUDITED] +=
+            audit_volume(disk->volumes[i], i, disk->manifest.volume_count, host->drained);
+    }
+}
+
+void host_boot(struct host *host)
+{
+    struct disk *disk = host->disk;
+    uint64_t next_lsn = 0;
+
+    HF_ASSERT(!host->running);
+    if (!recover_somehow(host, &next_lsn)) {
+        return;
+    }
     for (uint16_t i = 0; i < disk->manifest.volume_count; i++) {
         volume_map_forget_versions(disk->volumes[i]);
     }
     host_tell_stored(host);
+    audit_volumes(host);
+    memset(host->loss_due, 0, sizeof host->loss_due);
     begin_run(host, next_lsn);
     for (uint16_t i = 0; i < host->core_count; i++) {
         host->cores[i] = (struct core){ .number = i };
@@ -408,11 +486,12 @@ void host_boot(struct host *host)
             (unsigned long long)next_lsn);
 }
 
-void host_crash(struct host *host)
+void host_crash(struct host *host, bool power)
 {
     HF_ASSERT(host->running);
-    sim_say("crash");
+    sim_say(power ? "crash" : "crash of the process alone");
     host_count(host, HAZARD_CRASHES);
+    host->hazards->counts[HAZARD_KILLS] += power ? 0 : 1;
     for (uint32_t i = 0; i < NET_CONNECTIONS_MAX; i++) {
         struct connection *connection = &host->net->connections[i];
 
@@ -429,7 +508,7 @@ void host_crash(struct host *host)
         }
         host_core_close(host, &host->cores[i]);
     }
-    disk_crash(host->disk);
+    disk_crash(host->disk, power);
     host->running = false;
 }
 

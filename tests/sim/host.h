@@ -21,6 +21,7 @@
 #include "store/index.h"
 #include "store/journal.h"
 #include "store/reader.h"
+#include "tests/sim/checks.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/hazards.h"
 #include "tests/sim/ledger.h"
@@ -58,7 +59,9 @@ struct host_load {
     struct load load;
     /* Where its entries lay in the journal when it was asked. */
     uint64_t place_first;
-    uint64_t flushes; /* that had ended then */
+    uint64_t flushes;    /* that had ended then */
+    uint64_t held_until; /* event: it isn't read before, or before so many segments were begun */
+    uint32_t held_segments;
     uint64_t places[HOST_PLACES_MAX];
     struct journal_span spans[DISK_SEGMENTS_MAX];
     uint32_t span_count;
@@ -132,6 +135,7 @@ struct host {
     const uint64_t *event;
     bool running;
     bool calm;
+    bool drained;        /* nothing is left to deliver */
     uint64_t full_until; /* event: the volumes have no room so long */
     uint64_t now_unix_ms;
     uint16_t core_count;
@@ -141,6 +145,8 @@ struct host {
     uint64_t users[HOST_PARTITIONS_MAX]; /* all whose logs there may be */
     uint32_t user_count;
     uint64_t effects_hash;
+    struct checks checks;
+    uint64_t loss_due[DISK_CORES_MAX][DISK_CORES_MAX]; /* event: frames were lost; 0: none were */
     struct host_link *links;
     uint32_t link_count, link_capacity;
 };
@@ -149,9 +155,10 @@ void host_open(struct host *host);
 void host_close(struct host *host); /* frees; not running */
 void host_add_user(struct host *host, uint64_t user);
 
-/* Recovers and starts; a crash may come between (then it isn't running). */
+/* Recovers and starts; a crash may come between, or a refusal (then it isn't running). */
 void host_boot(struct host *host);
-void host_crash(struct host *host);
+/* The process dies; with `power`, the machine too, and what it hadn't synced. */
+void host_crash(struct host *host, bool power);
 
 /* ---- Steps; each returns false if there was nothing to do. ---- */
 
@@ -165,6 +172,9 @@ bool host_load_step(struct host *host, uint16_t core);
 /* ---- Hazards ---- */
 
 void host_cut_link(struct host *host);
+/* Some frames between two cores are lost, which their engines are told only later. */
+void host_lose_frames(struct host *host);
+void host_loss_step(struct host *host);
 void host_close_partition(struct host *host);
 /* Goes on with partitions that are closing or closed. */
 void host_partition_step(struct host *host);

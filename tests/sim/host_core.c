@@ -15,6 +15,7 @@
 #define DOWN_BYTES_MAX   49152 /* room, a frame, and the answers */
 #define TURN_INPUT_MAX   6
 #define RUNS_MAX         100000 /* of one turn: an engine that never ends is a bug */
+#define MORE_FRAMES      300    /* in a thousand, of the turns that lack room for them */
 #define PRESSURE_SENDS   750
 #define PRESSURE_STREAMS 900
 #define KEEPALIVE_S      300
@@ -23,30 +24,10 @@
 
 /* ---- Open and close ---- */
 
-/* Stream records that haven't ended, of the partitions that will be at home here: there must be
- * room for all that is found, whatever the configuration says. */
-static uint32_t count_outs(struct host *host, const struct core *core)
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < host->partition_count; i++) {
-        struct read_partition read;
-
-        if (host_core_of(host, host->partitions[i].id) == core->number) {
-            reader_load_partition(core->reader, host->partitions[i].id, &read);
-            SIM_CHECK(read.status != READ_FAILED, "partition %u: %s", host->partitions[i].id.value,
-                      reader_text(core->reader));
-            count += (uint32_t)read.out_count;
-        }
-    }
-    return count;
-}
-
 static void open_engine(struct host *host, struct core *core)
 {
     const struct sim_options *options = host->options;
     struct hf_error error = { 0 };
-    const uint32_t outs = count_outs(host, core);
     const struct engine_config engine = {
         .users_max = options->users_max,
         .devices_max = options->devices_max,
@@ -54,8 +35,8 @@ static void open_engine(struct host *host, struct core *core)
         .outcomes_max = options->outcomes_max,
         .sessions_max = NET_CONNECTIONS_MAX,
         .pending_max = options->pending_max,
-        .outs_max = options->outs_max > outs ? options->outs_max : outs,
-        .links_max = options->links_max > outs ? options->links_max : outs,
+        .outs_max = options->outs_max, /* a start may find more */
+        .links_max = options->links_max,
         .loads_max = options->loads_max,
         .recent_bytes = options->recent_bytes,
         .effect_bytes = EFFECT_BYTES,
@@ -64,7 +45,8 @@ static void open_engine(struct host *host, struct core *core)
         .out_quota = options->out_quota,
         .term = host->disk->manifest.incarnation,
         .window_bytes_max = options->window_bytes_max,
-        .accept_unknown_users = options->accept_unknown_users,
+        .accept_unknown_users = options->accept_unknown_users != 0,
+        .touch = options->touch != 0,
     };
     core->engine = engine_open(&engine, &error);
     SIM_CHECK(core->engine != NULL, "engine: %s", error.text);
@@ -210,6 +192,7 @@ static void on_welcome(struct host *host, const struct effect *effect)
     };
 
     SIM_CHECK(connection != NULL && connection->server_end, "a welcome for nobody");
+    checks_on_welcome(host, connection, welcome);
     store_be32(token, welcome->generation);
 
     const size_t byte_count = message_encode_hello_ok(frame, sizeof frame, &ok);
@@ -230,6 +213,7 @@ static void on_send(struct host *host, const struct effect *effect)
     SIM_CHECK(connection != NULL && connection->server_end, "a frame for nobody");
     SIM_CHECK(queue_peek(&frame, &view) && frame_bytes(&view) == effect->byte_count,
               "the engine sends what isn't one frame");
+    checks_on_send(host, connection, &view);
     if (connection->client_end) {
         queue_put(&connection->down, effect->bytes, effect->byte_count);
         SIM_CHECK(queue_bytes(&connection->down) <= DOWN_BYTES_MAX,
@@ -325,6 +309,11 @@ void host_run_engine(struct host *host, struct core *core)
         more = engine_run(core->engine);
         host_take_effects(host, core);
         SIM_CHECK(++runs < RUNS_MAX, "core %u: engine_run() never ends", core->number);
+        if (!more && engine_waits_for_stream_frames(core->engine) &&
+            prng_chance(host->prng, MORE_FRAMES)) {
+            engine_set_stream_frames(core->engine, host->options->stream_frames);
+            more = true;
+        }
     } while (more);
 }
 
@@ -333,7 +322,7 @@ void host_begin_turn(struct host *host, struct core *core)
     const uint32_t used = journal_used_permille(core->journal);
     const struct engine_budget budget = {
         .append_bytes = journal_room(core->journal),
-        .stream_frames = UINT32_MAX,
+        .stream_frames = host->calm ? UINT32_MAX : host->options->stream_frames,
         .refuse_sends = used >= PRESSURE_SENDS,
         .only_streams = used >= PRESSURE_STREAMS,
     };
@@ -435,7 +424,9 @@ static void gather_inputs(struct host *host, struct core *core, struct inputs *i
             add_input(inputs, INPUT_LOADED, i);
         }
     }
-    for (uint32_t i = 0; i < host->core_count && !quiet; i++) {
+    const bool slow = !host->calm && prng_chance(host->prng, host->options->slow_peers);
+
+    for (uint32_t i = 0; i < host->core_count && !quiet && !slow; i++) {
         if (core->inbox[i].first != NULL && !core->inbox[i].first->blocked) {
             add_input(inputs, INPUT_MAIL, i);
             add_input(inputs, INPUT_MAIL, i);
@@ -528,6 +519,7 @@ static enum engine_result offer_hello(struct host *host, struct core *core,
             host_count(host, HAZARD_LATE_HELLO);
         }
     }
+    checks_on_hello(host, connection, hello.device);
     connection->offered = true;
     return engine_on_hello(core->engine, connection->ref, connection->accepted_at, &claims, &hello);
 }

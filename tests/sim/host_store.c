@@ -7,18 +7,35 @@
 #include "tests/sim/host.h"
 #include "tests/sim/volume_map.h"
 
-#define SHORT_WRITES 50 /* in a thousand */
-#define MARKS        30 /* in a thousand, of what is written */
-#define FLUSH_MEMORY 65536
-#define LAG_MAX      5
+#define SHORT_WRITES    50 /* in a thousand */
+#define MARKS           30 /* in a thousand, of what is written */
+#define FLUSH_MEMORY    65536
+#define LAG_MAX         5
+#define ROT_READS       60 /* in a thousand, of the reads of a step that meets rot */
+#define TOUCHED_MAX     20
+#define HELD_EVENTS_MAX 1500
 
 /* ---- Journal ---- */
+
+/* The first record is in the memory of the journal, as it was appended. */
+static void check_recent(const struct core *core, const struct effect *effect, uint64_t pos)
+{
+    static uint8_t recent[RECORD_BYTES_MAX];
+    const size_t byte_count = journal_read_recent(core->journal, pos, recent, sizeof recent);
+
+    SIM_CHECK(byte_count > 0 && byte_count <= effect->byte_count &&
+                  memcmp(recent, effect->bytes, byte_count) == 0,
+              "core %u: what was appended reads otherwise", core->number);
+    SIM_CHECK(journal_read_recent(core->journal, pos, recent, byte_count - 1) == 0,
+              "core %u: a record in too little room", core->number);
+}
 
 void host_on_append(struct host *host, struct core *core, const struct effect *effect)
 {
     struct parcel *parcel = parcel_new(effect->bytes, effect->byte_count);
     const size_t room = journal_room(core->journal);
 
+    checks_on_append(host, effect);
     SIM_CHECK(effect->byte_count <= room, "core %u appends %zu bytes, but there is room for %zu",
               core->number, effect->byte_count, room);
     parcel->ticket = effect->ticket;
@@ -28,7 +45,7 @@ void host_on_append(struct host *host, struct core *core, const struct effect *e
         journal_append(core->journal, effect->ticket, effect->bytes, effect->byte_count);
 
     index_insert_records(core->index, effect->bytes, effect->byte_count, pos);
-    (void)host;
+    check_recent(core, effect, pos);
 }
 
 static void say_record(const struct core *core, const struct record *record)
@@ -84,7 +101,10 @@ static void tell_durable(struct host *host, const struct core *core, const struc
             host_check_id(host, &record.entry, true);
             ledger_tell(host->ledger, record.entry.user.value, record.entry.epoch, record.entry.seq,
                         &telling, TELLING_DURABLE);
-        } else if (record.type == RECORD_FLOOR) {
+        }
+        checks_on_durable(host, &record);
+        if (record.type == RECORD_FLOOR) {
+            host_count(host, HAZARD_FLOORS);
             ledger_tell_floor(host->ledger, record.floor.user.value, record.floor.floor);
         }
         at += byte_count;
@@ -205,6 +225,57 @@ static void set_full(struct host *host, struct core *core, bool full)
     }
 }
 
+/* What reading ahead does: it brings pages in, and changes nothing. */
+static void touch_users(const struct host *host, const struct core *core)
+{
+    size_t count = flush_get_user_count(core->flush);
+
+    count = count < TOUCHED_MAX ? count : TOUCHED_MAX;
+    for (size_t i = 0; i < count; i++) {
+        struct hf_error error = { 0 };
+        struct flush_user user;
+
+        flush_get_user(core->flush, i, &user);
+        SIM_CHECK(user.volume < host->disk->manifest.volume_count &&
+                      core->volumes[user.volume] != NULL,
+                  "a flush visits volume %u, which isn't of core %u", user.volume, core->number);
+
+        struct volume_txn *reader = volume_reader_open(core->volumes[user.volume], &error);
+
+        SIM_CHECK(reader != NULL, "%s", error.text);
+        flush_touch(reader, &user);
+        volume_reader_close(reader);
+    }
+}
+
+/* The flusher stops the process: whatever it met, the server may serve nothing that stands on it. */
+static void flush_failed(struct host *host, const struct core *core, bool ails)
+{
+    SIM_CHECK(ails, "core %u: flush: %s", core->number, flush_text(core->flush));
+    sim_say("core %u: flush: %s", core->number, flush_text(core->flush));
+    host_count(host, HAZARD_ROT_REFUSED);
+    host_crash(host, false);
+}
+
+static bool flush_is_over(struct host *host, struct core *core)
+{
+    struct flush_stats stats;
+
+    flush_get_stats(core->flush, &stats);
+    host->hazards->counts[HAZARD_DROPPED] += stats.entries_dropped;
+    if (prng_chance(host->prng, 500)) {
+        core->spare_flush = core->flush;
+    } else {
+        flush_close(core->flush);
+    }
+    core->flush = NULL;
+    core->flushing = false;
+    core->flushed_untold = true; /* journal and index are the reactor's: when it hears of it */
+    host_count(host, HAZARD_FLUSHES);
+    sim_say("core %u: flushed", core->number);
+    return true;
+}
+
 bool host_flush_step(struct host *host, uint16_t number)
 {
     struct core *core = &host->cores[number];
@@ -220,15 +291,24 @@ bool host_flush_step(struct host *host, uint16_t number)
         return true;
     }
     const bool full = !host->calm && *host->event < host->full_until;
+    const bool ails = !host->calm && prng_chance(host->prng, host->options->rot);
 
     set_full(host, core, full);
+    disk_set_rot(host->disk, ails ? ROT_READS : 0, true);
 
     const enum flush_status status = flush_step(core->flush);
 
+    disk_set_rot(host->disk, 0, true);
     set_full(host, core, false);
     switch (status) {
     case FLUSH_PLANNED:
+        touch_users(host, core);
+        return true;
     case FLUSH_SLICE:
+        if (!host->calm && prng_chance(host->prng, host->options->flush_crash)) {
+            host_crash(host, !prng_chance(host->prng, host->options->kill));
+        }
+        return true;
     case FLUSH_GROUP_END:
         return true;
     case FLUSH_DONE:
@@ -239,19 +319,10 @@ bool host_flush_step(struct host *host, uint16_t number)
         return true;
     case FLUSH_DAMAGED:
     case FLUSH_BROKEN:
-        sim_fail("core %u: flush: %s", number, flush_text(core->flush));
+        flush_failed(host, core, ails);
+        return true;
     }
-    if (prng_chance(host->prng, 500)) {
-        core->spare_flush = core->flush;
-    } else {
-        flush_close(core->flush);
-    }
-    core->flush = NULL;
-    core->flushing = false;
-    core->flushed_untold = true; /* journal and index are the reactor's: when it hears of it */
-    host_count(host, HAZARD_FLUSHES);
-    sim_say("core %u: flushed", number);
-    return true;
+    return flush_is_over(host, core);
 }
 
 /* ---- Reader ---- */
@@ -295,6 +366,10 @@ static void note_places(struct host *host, struct core *core, struct host_load *
     }
     load->place_first = first;
     load->flushes = core->flushes;
+    if (prng_chance(host->prng, host->options->late_reads)) {
+        load->held_until = *host->event + HELD_EVENTS_MAX;
+        load->held_segments = core->segments_begun + host->options->segments;
+    }
     load->span_count = journal_get_spans(core->journal, 0, journal_durable_lsn(core->journal),
                                          load->spans, DISK_SEGMENTS_MAX);
     for (uint64_t i = 0; i < HOST_PLACES_MAX; i++) {
@@ -417,6 +492,7 @@ static void set_lag(struct host *host, struct core *core, uint32_t lag)
 static void read_now(struct host *host, struct core *core, struct host_load *load)
 {
     const bool stale = !host->calm && prng_chance(host->prng, host->options->stale_load);
+    const bool ails = !host->calm && prng_chance(host->prng, host->options->rot);
     const struct load *asked = &load->load;
     const struct read_request request = {
         .kind = read_kind_of(asked->kind),
@@ -441,11 +517,14 @@ static void read_now(struct host *host, struct core *core, struct host_load *loa
     if (stale) {
         set_lag(host, core, (uint32_t)prng_between(host->prng, 1, LAG_MAX));
     }
+    disk_set_rot(host->disk, ails ? ROT_READS : 0, true);
     reader_load(core->reader, &request,
                 asked->kind == LOAD_RANGE || asked->kind == LOAD_CHAIN ? &places : NULL, &answer);
+    disk_set_rot(host->disk, 0, true);
     set_lag(host, core, 0);
-    SIM_CHECK(answer.status != READ_FAILED, "core %u: load: %s", core->number,
+    SIM_CHECK(ails || answer.status != READ_FAILED, "core %u: load: %s", core->number,
               reader_text(core->reader));
+    host->hazards->counts[HAZARD_ROT_READ] += answer.status == READ_FAILED ? 1 : 0;
     if (stale && answer.snapshot_lsn < asked->need_lsn) {
         host_count(host, HAZARD_LOADS_STALE);
     }
@@ -470,7 +549,8 @@ bool host_load_step(struct host *host, uint16_t number)
     for (size_t i = 0; i < count; i++) {
         struct host_load *load = &core->loads[(first + i) % count];
 
-        if (load->step != STEP_ASKED) {
+        if (load->step != STEP_ASKED || (!host->calm && *host->event < load->held_until &&
+                                         core->segments_begun < load->held_segments)) {
             continue;
         }
         load->step = STEP_READ;

@@ -6,6 +6,8 @@
 #include "tests/sim/fail.h"
 #include "tests/sim/host.h"
 
+#define LOSS_UNTOLD_MAX 300 /* events until a loss is noticed */
+
 static void say_frame(const struct core *core, const struct stream_header *header,
                       const uint8_t *bytes, size_t byte_count)
 {
@@ -68,6 +70,7 @@ void host_on_stream(struct host *host, struct core *core, const struct effect *e
               "a stream frame that can't be read");
     if (header.kind == STREAM_RECORDS) {
         note_link(host, &header);
+        checks_on_stream(host, effect);
     }
     if (sim_verbose()) {
         say_frame(core, &header, effect->bytes, effect->byte_count);
@@ -96,20 +99,20 @@ static void lose_parcels(struct host *host, struct core *core, struct parcels *i
     }
 }
 
-void host_cut_link(struct host *host)
+/* False: there is one core only. */
+static bool draw_pair(struct host *host, uint16_t *a, uint16_t *b)
 {
     if (host->core_count < 2) {
-        return;
+        return false;
     }
+    *a = (uint16_t)prng_below(host->prng, host->core_count);
+    *b = (uint16_t)((*a + 1U + prng_below(host->prng, host->core_count - 1U)) % host->core_count);
+    return true;
+}
 
-    const uint16_t a = (uint16_t)prng_below(host->prng, host->core_count);
-    const uint16_t b =
-        (uint16_t)((a + 1 + prng_below(host->prng, host->core_count - 1U)) % host->core_count);
-
-    sim_say("the link between cores %u and %u is cut", a, b);
-    host_count(host, HAZARD_LINKS_CUT);
-    lose_parcels(host, &host->cores[a], &host->cores[a].inbox[b]);
-    lose_parcels(host, &host->cores[b], &host->cores[b].inbox[a]);
+/* Both sides are told that links between these cores begin anew. */
+static void begin_anew(struct host *host, uint16_t a, uint16_t b)
+{
     for (uint32_t i = 0; i < host->partition_count; i++) {
         const uint16_t home = host_core_of(host, host->partitions[i].id);
 
@@ -120,6 +123,48 @@ void host_cut_link(struct host *host)
             engine_on_link_down(other->engine, host->partitions[i].id);
             host_take_effects(host, other);
             host_run_engine(host, other);
+        }
+    }
+}
+
+void host_cut_link(struct host *host)
+{
+    uint16_t a, b;
+
+    if (!draw_pair(host, &a, &b)) {
+        return;
+    }
+    sim_say("the link between cores %u and %u is cut", a, b);
+    host_count(host, HAZARD_LINKS_CUT);
+    lose_parcels(host, &host->cores[a], &host->cores[a].inbox[b]);
+    lose_parcels(host, &host->cores[b], &host->cores[b].inbox[a]);
+    begin_anew(host, a, b);
+}
+
+/* The frames behind what was lost still arrive, for a while, and so do the answers. */
+void host_lose_frames(struct host *host)
+{
+    uint16_t a, b;
+
+    if (!draw_pair(host, &a, &b) || host->cores[a].inbox[b].first == NULL) {
+        return;
+    }
+    sim_say("frames from core %u to core %u are lost", b, a);
+    host_count(host, HAZARD_FRAMES_LOST);
+    free(parcels_take(&host->cores[a].inbox[b]));
+    if (host->loss_due[a][b] == 0) {
+        host->loss_due[a][b] = *host->event + prng_between(host->prng, 1, LOSS_UNTOLD_MAX);
+    }
+}
+
+void host_loss_step(struct host *host)
+{
+    for (uint16_t a = 0; a < host->core_count; a++) {
+        for (uint16_t b = 0; b < host->core_count; b++) {
+            if (host->loss_due[a][b] != 0 && (host->calm || *host->event >= host->loss_due[a][b])) {
+                host->loss_due[a][b] = 0;
+                begin_anew(host, a, b);
+            }
         }
     }
 }

@@ -10,6 +10,10 @@
 #include "core/base/check.h"
 #include "tests/sim/fail.h"
 
+#ifdef HF_COVERAGE
+extern void __gcov_dump(void); /* of libgcov: _exit() leaves it out */
+#endif
+
 /* In memory that parent and child share. */
 struct slot {
     struct job_result result;
@@ -26,9 +30,9 @@ static void child_main(const struct jobs_plan *plan, struct slot *slot)
     }
     (void)alarm(plan->seconds_max);
     fail_set_verbose(plan->verbose);
-    run_seed(slot->result.seed, plan->events, &slot->result.run);
+    run_seed(&slot->result.plan, &slot->result.run);
     if (plan->twice) {
-        run_seed(slot->result.seed, plan->events, &again);
+        run_seed(&slot->result.plan, &again);
         SIM_CHECK(again.effects_hash == slot->result.run.effects_hash,
                   "the same events gave other effects (I9)");
     }
@@ -37,7 +41,11 @@ static void child_main(const struct jobs_plan *plan, struct slot *slot)
 static bool slot_start(const struct jobs_plan *plan, struct slot *slot, uint64_t seed)
 {
     memset(&slot->result, 0, sizeof slot->result);
-    slot->result.seed = seed;
+    slot->result.plan = plan->plan;
+    slot->result.plan.schedule = seed;
+    if (!plan->schedules_only) {
+        slot->result.plan.seed = seed;
+    }
     (void)ftruncate(slot->words, 0);
     (void)lseek(slot->words, 0, SEEK_SET);
     (void)fflush(stdout);
@@ -46,6 +54,9 @@ static bool slot_start(const struct jobs_plan *plan, struct slot *slot, uint64_t
 
     if (pid == 0) {
         child_main(plan, slot);
+#ifdef HF_COVERAGE
+        __gcov_dump();
+#endif
         _exit(0);
     }
     slot->pid = pid > 0 ? pid : 0; /* not in the child, which shares it */
@@ -73,15 +84,15 @@ static void read_words(struct slot *slot, int status)
     }
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
         (void)snprintf(slot->result.words, sizeof slot->result.words, "seed %llu hangs",
-                       (unsigned long long)slot->result.seed);
+                       (unsigned long long)slot->result.plan.seed);
         return;
     }
     (void)snprintf(slot->result.words, sizeof slot->result.words, "%.*s", (int)strcspn(line, "\n"),
                    line);
     if (slot->result.words[0] == '\0') {
         (void)snprintf(slot->result.words, sizeof slot->result.words,
-                       "seed %llu: ended with status %x", (unsigned long long)slot->result.seed,
-                       (unsigned)status);
+                       "seed %llu: ended with status %x",
+                       (unsigned long long)slot->result.plan.seed, (unsigned)status);
     }
 }
 

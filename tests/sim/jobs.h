@@ -17,16 +17,17 @@
 #define JOB_WORDS_BYTES 600
 
 struct job_result {
-    uint64_t seed;
+    struct sim_plan plan;
     bool good;
     struct sim_result run;
     char words[JOB_WORDS_BYTES]; /* of one that isn't good: the line that says why */
 };
 
 struct jobs_plan {
+    struct sim_plan plan; /* without its seed */
     const uint64_t *seeds;
     uint64_t seed_count;
-    uint64_t events;
+    bool schedules_only; /* the seeds are those of the schedule; the plan has its seed */
     unsigned at_once;
     unsigned seconds_max; /* a run that takes longer hangs */
     bool twice;           /* each seed again: the effects must be the same (I9) */

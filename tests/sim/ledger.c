@@ -235,6 +235,11 @@ static void telling_check(struct ledger *ledger, uint64_t user, uint64_t epoch, 
                   "user %llx, entry %llu: REFUSED names entry %llu, not %llu",
                   (unsigned long long)user, (unsigned long long)seq,
                   (unsigned long long)telling->ref_seq, (unsigned long long)message->seq);
+        SIM_CHECK(!message->receiver_known,
+                  "user %llx, entry %llu: message %u is refused, but user %llx existed when it was "
+                  "accepted",
+                  (unsigned long long)user, (unsigned long long)seq, message->index,
+                  (unsigned long long)message->conversation);
         return;
     }
     if (message->from == user) {
@@ -298,8 +303,15 @@ void ledger_tell(struct ledger *ledger, uint64_t user, uint64_t epoch, uint64_t 
         if (log->head_seen < seq) {
             log->head_seen = seq;
         }
-    } else {
-        entry->durable = true;
+        return;
+    }
+    entry->durable = true;
+    if (log->head_durable < seq) {
+        log->head_durable = seq;
+    }
+    if (telling->message != 0 && !telling->refused &&
+        ledger_message(ledger, telling->message)->conversation == user) {
+        ledger_message(ledger, telling->message)->arrived = true;
     }
 }
 

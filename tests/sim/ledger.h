@@ -44,8 +44,10 @@ struct sim_message {
     uint32_t sends;   /* how often it was sent */
     uint64_t sent_on; /* accepted_at of the connection that it was last sent on */
     enum message_fate fate;
-    uint64_t id;  /* once anybody was told; the same in both logs */
-    uint64_t seq; /* in the sender's log, once the sender was told */
+    bool arrived;        /* it is in its receiver's log, durable */
+    bool receiver_known; /* its receiver existed when it was accepted: it can't be refused */
+    uint64_t id;         /* once anybody was told; the same in both logs */
+    uint64_t seq;        /* in the sender's log, once the sender was told */
     uint64_t epoch;
     /* Counted by ledger_check_end(). */
     uint32_t in_sender, in_receiver, refused;
@@ -92,6 +94,7 @@ struct ledger_log {
     uint64_t epoch;               /* 0: nobody has been told yet */
     uint64_t head_seen;           /* the highest head or seq that a client was told */
     uint64_t head_known;          /* the highest seq with an entry below */
+    uint64_t head_durable;        /* the highest seq that is durable */
     uint64_t floor;               /* the highest that anybody knows of */
     uint64_t floor_seen;          /* the highest that a client was told */
     struct ledger_entry *entries; /* by seq; 0 isn't used */

@@ -39,6 +39,8 @@ struct connection {
     struct byte_queue up;   /* to the server */
     struct byte_queue down; /* to the client */
     size_t left_bytes;      /* of `down`: taken by the client, the engine not told yet */
+    /* What was durable when HELLO came: HELLO_OK can't say less. */
+    uint64_t least_head, least_counter;
 };
 
 struct net {

@@ -8,7 +8,6 @@
 #define USER_FIRST      UINT64_C(0x1000)
 #define USER_STEP       UINT64_C(1000000) /* so that none is made twice */
 #define CALM_EVENTS_MAX 100000
-#define CRASHES_MIN     2
 #define CLOCK_START_MS  UINT64_C(1760000000000)
 #define CLOCK_JUMP_MS   UINT64_C(7200000)
 
@@ -74,7 +73,8 @@ static void open_world(struct sim *sim)
     for (uint32_t i = 0; i < options->users; i++) {
         const bool late = i >= options->users - options->late_users;
 
-        add_clients(sim, i, sim->host.users[i], i < options->third_devices ? 3 : 2,
+        add_clients(sim, i, sim->host.users[i],
+                    i < options->third_devices ? options->devices + 1 : options->devices,
                     late ? options->events / 2 : 0);
     }
     for (uint32_t i = 0; i < sim->client_count; i++) {
@@ -82,11 +82,11 @@ static void open_world(struct sim *sim)
     }
 }
 
-static void open_sim(struct sim *sim, uint64_t seed, uint64_t events)
+static void open_sim(struct sim *sim, const struct sim_plan *plan)
 {
-    options_draw(&sim->options, seed, events);
-    sim->prng = prng_of(seed ^ UINT64_C(0x5eed));
-    ledger_open(&sim->ledger, &sim->hazards, sim->options.accept_unknown_users);
+    options_draw(&sim->options, plan);
+    sim->prng = prng_of(plan->schedule ^ UINT64_C(0x5eed));
+    ledger_open(&sim->ledger, &sim->hazards, sim->options.accept_unknown_users != 0);
     disk_open(&sim->disk, &sim->hazards, &sim->prng, (uint16_t)sim->options.volumes);
     sim->host = (struct host){
         .options = &sim->options,
@@ -110,6 +110,11 @@ static void open_sim(struct sim *sim, uint64_t seed, uint64_t events)
         .restore = sim->options.client_restore,
         .back = sim->options.client_back,
         .rogue = sim->options.client_rogue,
+        .history = sim->options.history,
+        .bad_sends = sim->options.bad_sends,
+        .favourite = sim->options.favourite,
+        .bursts = sim->options.bursts,
+        .doubled = sim->options.doubled,
         .retention = sim->options.retention_count != 0,
     };
     open_world(sim);
@@ -154,17 +159,21 @@ static bool crash_is_due(struct sim *sim)
 {
     const uint64_t crashes = sim->hazards.counts[HAZARD_CRASHES];
 
-    return crashes < CRASHES_MIN && sim->event >= sim->options.events * (crashes + 1) / 3;
+    return crashes < sim->options.crashes_min &&
+           sim->event >= sim->options.events * (crashes + 1) / 3;
 }
 
 static void misfortune(struct sim *sim)
 {
     if (draw(sim, sim->options.crash) || crash_is_due(sim)) {
-        host_crash(&sim->host);
+        host_crash(&sim->host, !prng_chance(&sim->prng, sim->options.kill));
         return;
     }
     if (draw(sim, sim->options.link_cut)) {
         host_cut_link(&sim->host);
+    }
+    if (draw(sim, sim->options.frame_loss)) {
+        host_lose_frames(&sim->host);
     }
     if (draw(sim, sim->options.disk_full)) {
         sim->host.full_until = sim->event + prng_between(&sim->prng, 20, 600);
@@ -231,6 +240,7 @@ static void one_event(struct sim *sim)
         return;
     }
     host_partition_step(host);
+    host_loss_step(host);
     switch (prng_below(&sim->prng, 10)) {
     case 0:
     case 1:
@@ -244,7 +254,7 @@ static void one_event(struct sim *sim)
         step_core(sim);
         break;
     }
-    if (!sim->calm) {
+    if (!sim->calm && host->running) {
         misfortune(sim);
     }
 }
@@ -301,32 +311,34 @@ static void become_calm(struct sim *sim)
     }
 }
 
-void run_seed(uint64_t seed, uint64_t events, struct sim_result *result)
+void run_seed(const struct sim_plan *plan, struct sim_result *result)
 {
     struct sim *sim = calloc(1, sizeof *sim);
 
     SIM_CHECK(sim != NULL, "out of memory");
-    fail_set_context(seed, &sim->event);
-    open_sim(sim, seed, events);
+    fail_set_context(plan->seed, &sim->event);
+    open_sim(sim, plan);
     if (sim_verbose()) {
         options_print(&sim->options, stdout);
     }
-    while (sim->event < events || sim->hazards.counts[HAZARD_CRASHES] < CRASHES_MIN) {
+    while (sim->event < plan->events ||
+           sim->hazards.counts[HAZARD_CRASHES] < sim->options.crashes_min) {
         one_event(sim);
     }
     become_calm(sim);
     while (!all_drained(sim)) {
         one_event(sim);
-        if (sim->event > events + CALM_EVENTS_MAX) {
+        if (sim->event > plan->events + CALM_EVENTS_MAX) {
             fail_undrained(sim);
         }
     }
-    host_crash(&sim->host);
+    sim->host.drained = true;
+    host_crash(&sim->host, true);
     host_boot(&sim->host);
     ledger_check_end(&sim->ledger);
     result->hazards = sim->hazards;
     result->effects_hash = sim->host.effects_hash;
-    host_crash(&sim->host);
+    host_crash(&sim->host, true);
     close_sim(sim);
     free(sim);
 }

@@ -46,4 +46,4 @@ struct sim_result {
     uint64_t effects_hash; /* equal for equal seeds (I9) */
 };
 
-void run_seed(uint64_t seed, uint64_t events, struct sim_result *result);
+void run_seed(const struct sim_plan *plan, struct sim_result *result);

@@ -238,6 +238,7 @@ struct volume_txn {
     struct version version;
     struct place places[VOLUME_TABLE_COUNT];
     struct volume_txn *next; /* of the readers */
+    uint8_t rotten[VOLUME_VALUE_BYTES_MAX];
 };
 
 struct volume {
@@ -250,6 +251,8 @@ struct volume {
     uint32_t lag;
     bool full;
     uint64_t *fuse;
+    struct prng *rot_prng;
+    uint32_t rot; /* in a thousand */
 };
 
 static struct version version_hold(const struct version *version)
@@ -330,11 +333,8 @@ static void reader_free(struct volume_txn *reader)
     free(reader);
 }
 
-uint32_t volume_map_crash(struct volume *volume, struct prng *prng)
+static void end_transactions(struct volume *volume)
 {
-    const uint32_t lost = (uint32_t)prng_below(prng, volume->unsynced_count + 1U);
-    struct version survives = *version_newest(volume);
-
     for (struct volume_txn *reader = volume->readers; reader != NULL;) {
         struct volume_txn *next = reader->next;
 
@@ -345,6 +345,24 @@ uint32_t volume_map_crash(struct volume *volume, struct prng *prng)
     if (volume->writer != NULL) {
         volume_abort(volume->writer);
     }
+    volume->lag = 0;
+    volume->full = false;
+    volume->fuse = NULL;
+    volume->rot = 0;
+}
+
+void volume_map_kill(struct volume *volume)
+{
+    end_transactions(volume);
+    volume_map_forget_versions(volume);
+}
+
+uint32_t volume_map_crash(struct volume *volume, struct prng *prng)
+{
+    const uint32_t lost = (uint32_t)prng_below(prng, volume->unsynced_count + 1U);
+    struct version survives = *version_newest(volume);
+
+    end_transactions(volume);
     if (lost > 0) {
         survives = volume->unsynced[volume->unsynced_count - lost];
     }
@@ -355,9 +373,6 @@ uint32_t volume_map_crash(struct volume *volume, struct prng *prng)
     }
     volume->versions[0] = survives;
     volume->version_count = 1;
-    volume->lag = 0;
-    volume->full = false;
-    volume->fuse = NULL;
     return lost;
 }
 
@@ -378,6 +393,12 @@ void volume_map_set_lag(struct volume *volume, uint32_t commits)
 void volume_map_set_full(struct volume *volume, bool full)
 {
     volume->full = full;
+}
+
+void volume_map_set_rot(struct volume *volume, struct prng *prng, uint32_t per_mille)
+{
+    volume->rot_prng = prng;
+    volume->rot = per_mille;
 }
 
 void volume_map_set_fuse(struct volume *volume, uint64_t *fuse)
@@ -441,8 +462,11 @@ enum volume_status volume_del(struct volume_txn *txn, enum volume_table table,
     if (burns(txn->volume)) {
         return VOLUME_BROKEN;
     }
-    if (volume_get(txn, table, key, &value) != VOLUME_OK) {
-        return VOLUME_ABSENT;
+
+    const enum volume_status status = volume_get(txn, table, key, &value);
+
+    if (status != VOLUME_OK) {
+        return status;
     }
     txn->version.tables[table] = tree_del(txn->version.tables[table], key);
     return VOLUME_OK;
@@ -533,12 +557,16 @@ void volume_reader_close(struct volume_txn *reader)
 
 enum volume_status volume_read_begin(struct volume_txn *reader)
 {
-    const struct volume *volume = reader->volume;
+    struct volume *volume = reader->volume;
     const uint32_t newest = volume->version_count - 1;
 
     HF_ASSERT(!reader->begun && !reader->writes);
+    if (volume->rot > 0 && prng_chance(volume->rot_prng, volume->rot)) {
+        return VOLUME_BROKEN;
+    }
     reader->version =
         version_hold(&volume->versions[volume->lag > newest ? 0 : newest - volume->lag]);
+    volume->lag = 0;
     reader->begun = true;
     return VOLUME_OK;
 }
@@ -551,12 +579,38 @@ void volume_read_end(struct volume_txn *reader)
 
 /* ---- In either ---- */
 
+/* The value, or one bit of it is wrong. */
+static struct volume_bytes value_of(struct volume_txn *txn, const struct tree *tree)
+{
+    const struct volume *volume = txn->volume;
+    const struct pair *pair = tree->pair;
+    const uint8_t *value = pair->bytes + pair->key_bytes;
+
+    if (volume->rot == 0 || pair->value_bytes == 0 || !prng_chance(volume->rot_prng, volume->rot)) {
+        return (struct volume_bytes){ value, pair->value_bytes };
+    }
+    memcpy(txn->rotten, value, pair->value_bytes);
+    txn->rotten[prng_below(volume->rot_prng, pair->value_bytes)] ^=
+        (uint8_t)(1U << prng_below(volume->rot_prng, 8));
+    return (struct volume_bytes){ txn->rotten, pair->value_bytes };
+}
+
+/* The disk can't be read: less often than it is read wrongly. */
+static bool read_fails(const struct volume *volume)
+{
+    return volume->rot > 0 && prng_chance(volume->rot_prng, volume->rot) &&
+           prng_chance(volume->rot_prng, 300);
+}
+
 static enum volume_status found(struct volume_txn *txn, enum volume_table table,
                                 const struct tree *tree, struct volume_bytes *key,
                                 struct volume_bytes *value)
 {
     struct place *place = &txn->places[table];
 
+    if (read_fails(txn->volume)) {
+        return VOLUME_BROKEN;
+    }
     if (tree == NULL) {
         return VOLUME_ABSENT;
     }
@@ -564,8 +618,7 @@ static enum volume_status found(struct volume_txn *txn, enum volume_table table,
     place->key_bytes = tree->pair->key_bytes;
     memcpy(place->key, tree->pair->bytes, tree->pair->key_bytes);
     *key = (struct volume_bytes){ tree->pair->bytes, tree->pair->key_bytes };
-    *value =
-        (struct volume_bytes){ tree->pair->bytes + tree->pair->key_bytes, tree->pair->value_bytes };
+    *value = value_of(txn, tree);
     return VOLUME_OK;
 }
 
@@ -576,11 +629,13 @@ enum volume_status volume_get(struct volume_txn *txn, enum volume_table table,
 
     const struct tree *tree = tree_find_from(txn->version.tables[table], key, false);
 
+    if (read_fails(txn->volume)) {
+        return VOLUME_BROKEN;
+    }
     if (tree == NULL || tree_compare(key, tree) != 0) {
         return VOLUME_ABSENT;
     }
-    *value =
-        (struct volume_bytes){ tree->pair->bytes + tree->pair->key_bytes, tree->pair->value_bytes };
+    *value = value_of(txn, tree);
     return VOLUME_OK;
 }
 

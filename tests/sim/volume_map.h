@@ -25,15 +25,21 @@ struct volume *volume_map_open(void);
  */
 uint32_t volume_map_crash(struct volume *volume, struct prng *prng);
 
+/* The process alone dies: likewise, but all that was committed is there, and may still be lost. */
+void volume_map_kill(struct volume *volume);
+
 /* The process that recovered the volume begins to serve: no reader of it is older than this. */
 void volume_map_forget_versions(struct volume *volume);
 
-/* A reader that begins sees so many commits less than there are, as one that began earlier would.
- */
+/* The next reader that begins sees so many commits less than there are, as one that began earlier
+ * would. Only that one: what begins after something else was read is newer than that. */
 void volume_map_set_lag(struct volume *volume, uint32_t commits);
 
 /* Transactions are refused for want of room. */
 void volume_map_set_full(struct volume *volume, bool full);
+
+/* What is read comes back damaged by a bit, or not at all, so often in a thousand. */
+void volume_map_set_rot(struct volume *volume, struct prng *prng, uint32_t per_mille);
 
 /* Shared by what dies together: every put, commit and sync counts it down, and from 0 on all of
  * them fail. NULL: never. */
