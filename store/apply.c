@@ -321,7 +321,7 @@ static enum schema_status apply_log(struct visit *visit)
         } else if (record->type == RECORD_ENTRY) {
             const struct log_entry *entry = &record->entry;
 
-            if (entry->seq >= visit->facts.floor || HF_MUTANT(REPLAY_BELOW_FLOOR)) {
+            if (entry->seq >= visit->facts.floor) {
                 status = put_entry(visit, entry);
                 if (status == SCHEMA_OK && is_message(record) &&
                     entry->n % SCHEMA_CHECKPOINT_EVERY == 0) {

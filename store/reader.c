@@ -290,6 +290,17 @@ static enum schema_status read_entry(struct loading *loading, uint64_t seq, uint
     return SCHEMA_OK;
 }
 
+/* Retention took it while the read waited: nothing is missing. */
+static bool is_below_floor(const struct loading *loading, uint64_t seq)
+{
+    const struct schema_key key = schema_key_facts(loading->request->user);
+    struct volume_bytes row;
+    struct schema_facts facts;
+
+    return get_row(loading->txn, &key, &row) == SCHEMA_OK &&
+           schema_decode_facts(schema_key_bytes(&key), row, &facts) && seq < facts.floor;
+}
+
 /* One entry's record at the end of the answer's. */
 static enum read_status load_entry(struct loading *loading, uint64_t seq, struct record *record,
                                    size_t *length)
@@ -310,7 +321,7 @@ static enum read_status load_entry(struct loading *loading, uint64_t seq, struct
     }
     status =
         answer_of_row(loading, read_entry(loading, seq, to, record, length), "entry %" PRIu64, seq);
-    if (status == READ_FOUND) {
+    if (status == READ_FOUND || (loading->place_failed && is_below_floor(loading, seq))) {
         loading->place_failed = false;
     }
     return status;

@@ -44,7 +44,6 @@
     X(RETENTION_TAKES_UNSENT, "retention spares what a stream record needs")                       \
     X(FLUSH_FORGETS_OUTCOMES, "a flush merges a device's outcomes with those before")              \
     X(OUT_NOT_KEPT, "a stream record that `applied` passes unended goes to `out`")                 \
-    X(REPLAY_BELOW_FLOOR, "replay skips what lies below the floor")                                \
     X(CHECKPOINT_ONE_BLOCK_LATE, "every 64th n has a key (conversation, n / 64)")                  \
     X(BODY_COUNTED_TWICE, "replay counts no body reference again")                                 \
     X(BODY_DROPPED_WHILE_HELD, "a body goes with the last that names it")                          \

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "core/engine/engine.h"
+#include "store/expire.h"
 #include "store/flush.h"
 #include "store/index.h"
 #include "store/journal.h"
@@ -110,6 +111,12 @@ struct core {
     struct host_load loads[64];
     struct host_seen *seen;
     uint32_t seen_count, seen_capacity;
+    struct volume_txn *sweep_readers[SCHEMA_VOLUMES_MAX];
+    struct expire sweep; /* of retention by age */
+    bool sweeping;
+    bool has_expired; /* what the engine is to be told, or told again */
+    struct expire_found expired;
+    uint64_t cutoff_unix_ms;
 };
 
 enum partition_state {
@@ -168,6 +175,7 @@ bool host_turn(struct host *host, uint16_t core);
 bool host_disk_step(struct host *host, uint16_t core);
 bool host_flush_step(struct host *host, uint16_t core);
 bool host_load_step(struct host *host, uint16_t core);
+bool host_expire_step(struct host *host, uint16_t core);
 
 /* ---- Hazards ---- */
 
@@ -197,6 +205,7 @@ void host_open_partition(struct host *host, struct core *core, struct host_parti
 void host_tell_stored(struct host *host);
 void host_core_open(struct host *host, struct core *core, uint64_t start_lsn);
 void host_core_close(struct host *host, struct core *core);
+void host_end_sweep(struct core *core);
 /* Of an own message; `rising`: it is the newest of its partition. */
 void host_check_id(struct host *host, const struct log_entry *entry, bool rising);
 struct telling host_telling(struct host *host, const struct log_entry *entry);

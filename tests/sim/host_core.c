@@ -115,6 +115,7 @@ void host_core_close(struct host *host, struct core *core)
     flush_close(core->flush);
     flush_close(core->spare_flush);
     reader_close(core->reader);
+    host_end_sweep(core);
     parcels_clear(&core->unwritten);
     parcels_clear(&core->late);
     for (uint16_t i = 0; i < DISK_CORES_MAX; i++) {

@@ -59,6 +59,7 @@ static void draw_server(struct sim_options *options, struct prng *prng)
     options->window_bytes_max = 16000U * between(prng, 1, 8);
     options->stream_frames = prng_chance(prng, 200) ? between(prng, 1, 6) : UINT32_MAX;
     options->retention_count = perhaps(prng, 350, 1, prng_chance(prng, 500) ? 10 : 100);
+    options->age = perhaps(prng, 250, 200, 20000);
     options->touch = prng_chance(prng, 100) ? 1 : 0;
     options->accept_unknown_users = prng_chance(prng, 250) ? 1 : 0;
 }
@@ -108,6 +109,7 @@ static bool draw_theme(struct sim_options *options, struct prng *prng)
         options->volumes = 2; /* several users in each */
         options->segments = 7;
         options->retention_count = between(prng, 1, 10);
+        options->age = between(prng, 50, 2000);
         options->bursts = between(prng, 300, 700);
         options->flush = 0;
         options->flush_permille = between(prng, 500, 900);

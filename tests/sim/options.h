@@ -20,6 +20,7 @@
     X(LARGE_BODIES, "large", large_bodies)                                                         \
     X(ACCEPT_UNKNOWN_USERS, "unknown", accept_unknown_users)                                       \
     X(RETENTION_COUNT, "retention", retention_count)                                               \
+    X(AGE, "age", age)                                                                             \
     X(THIRD_DEVICES, "third", third_devices)                                                       \
     X(LATE_USERS, "late", late_users)                                                              \
     X(STRANGERS, "strangers", strangers)                                                           \
@@ -91,6 +92,7 @@ struct sim_options {
     uint32_t window_bytes_max;
     uint32_t stream_frames;        /* of a turn */
     uint32_t retention_count;      /* 0: all is kept */
+    uint32_t age;                  /* ms that an entry is kept; 0: for ever */
     uint32_t accept_unknown_users; /* 1: yes */
     uint32_t touch;                /* likewise */
 

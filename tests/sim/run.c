@@ -115,7 +115,7 @@ static void open_sim(struct sim *sim, const struct sim_plan *plan)
         .favourite = sim->options.favourite,
         .bursts = sim->options.bursts,
         .doubled = sim->options.doubled,
-        .retention = sim->options.retention_count != 0,
+        .retention = sim->options.retention_count != 0 || sim->options.age != 0,
     };
     open_world(sim);
 }
@@ -220,6 +220,10 @@ static void step_core(struct sim *sim)
         (void)host_disk_step(host, core);
         break;
     case 5:
+        if (prng_chance(&sim->prng, 250)) {
+            (void)host_expire_step(host, core);
+            break;
+        }
         (void)host_flush_step(host, core);
         break;
     default:

@@ -486,6 +486,35 @@ static void an_entry_of_another_user_is_never_believed(void **state)
     free(reading);
 }
 
+/* Its place was looked up, then a flush dropped it and its segment was written again. */
+static void an_entry_that_retention_took_meanwhile_is_absent(void **state)
+{
+    (void)state;
+    struct reading *reading = malloc(sizeof *reading);
+    const struct chat_user *user;
+    struct read_answer answer;
+
+    reading_init(reading, 35);
+    user = &reading->world.model.users[0];
+    const struct read_request request = {
+        .kind = READ_RANGE, .user = user->id, .from = 1, .to = 1, .bytes = 100
+    };
+
+    do { /* rows go whole: some entries below a floor are there for a while */
+        assert_true(user->facts.head < CHAT_ENTRIES_MAX / 2);
+        world_chat(&reading->world, 100);
+        world_flush(&reading->world, 100, 0);
+        reader_load(reading->reader, &request, NULL, &answer);
+    } while (answer.status == READ_FOUND);
+    assert_true(user->facts.floor > 1);
+    take_spans(reading);
+    reading->places.find = find_nowhere;
+    reader_load(reading->reader, &request, &reading->places, &answer);
+    assert_int_equal(answer.status, READ_ABSENT);
+    reading_deinit(reading);
+    free(reading);
+}
+
 /* Each part is whole, but it isn't the body's. */
 static void parts_of_another_body_are_never_believed(void **state)
 {
@@ -598,6 +627,7 @@ int main(void)
         cmocka_unit_test(an_entry_that_left_the_journal_meanwhile_is_found_in_the_volume),
         cmocka_unit_test(an_entry_flushed_since_the_snapshot_is_found_in_the_next),
         cmocka_unit_test(an_entry_of_another_user_is_never_believed),
+        cmocka_unit_test(an_entry_that_retention_took_meanwhile_is_absent),
         cmocka_unit_test(parts_of_another_body_are_never_believed),
         cmocka_unit_test(a_rotten_row_is_never_believed),
     };
