@@ -371,7 +371,7 @@ static enum read_status load_chain(struct loading *loading)
     uint64_t seq = request->from;
 
     while (seq != 0 && loading->answer->entry_count < request->count) {
-        struct record record;
+        struct record record = { 0 };
         size_t length = 0;
         const enum read_status status = load_entry(loading, seq, &record, &length);
 

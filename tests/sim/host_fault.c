@@ -240,7 +240,8 @@ bool harm_do(struct host *host, struct harm *harm)
         return true;
     case HARM_MANIFEST:
         harm->offset = prng_below(host->prng, disk->manifest_bytes);
-        disk->manifest_text[harm->offset] ^= (char)(1 << prng_below(host->prng, 7));
+        disk->manifest_text[harm->offset] =
+            (char)(disk->manifest_text[harm->offset] ^ (1 << prng_below(host->prng, 7)));
         return true;
     case HARM_SWAPPED_VOLUMES:
         swap_volumes(disk, harm);

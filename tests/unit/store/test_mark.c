@@ -271,7 +271,7 @@ static void a_power_cut_at_any_write_is_never_refused(void **state)
         uint8_t *at = recorded.disk.bytes + (size_t)write->segment * SEGMENT_BYTES + write->offset;
         uint8_t before[SEGMENT_BYTES];
         struct hf_error error;
-        uint64_t end_lsn;
+        uint64_t end_lsn = 0;
 
         memcpy(before, at, write->byte_count);
         for (int kind = 0; kind < 20; kind++) {
@@ -339,7 +339,7 @@ static void a_damaged_last_batch_is_refused_once_it_is_marked(void **state)
     (void)state;
     struct recorded recorded;
     struct hf_error error;
-    uint64_t end_lsn;
+    uint64_t end_lsn = 0;
 
     recorded_init(&recorded, false);
     const struct journal_write *last = &recorded.writes[recorded.write_count - 1];
