@@ -4,6 +4,7 @@
 #include <sysexits.h>
 
 #include "core/base/check.h"
+#include "core/base/mutant.h"
 
 /* The user is left as it is: what can be saved of it is the operator's to say. */
 static enum expire_status damaged(struct expire *expire, const char *row,
@@ -49,6 +50,9 @@ static bool leave_user(struct expire *expire, struct expire_found *found)
     const bool old = expire->in_log_ && expire->floor_ > expire->kept_;
 
     *found = (struct expire_found){ expire->user_, expire->floor_ };
+    if (HF_MUTANT(EXPIRE_ONE_TOO_MANY)) {
+        found->floor++;
+    }
     expire->in_log_ = false;
     expire->next_ = schema_key_beyond(expire->user_);
     return old;

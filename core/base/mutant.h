@@ -41,6 +41,7 @@
     X(JOURNAL_READ_UNCHECKED, "a read of the journal checks LSN, user and seq")                    \
     X(DIRTY_HEAD_EVICTED, "a head stays in memory until its last change is flushed")               \
     X(DIRTY_USER_EVICTED, "a user stays in memory until its last change is flushed")               \
+    X(EXPIRE_ONE_TOO_MANY, "no entry goes before its age")                                         \
     X(RETENTION_TAKES_UNSENT, "retention spares what a stream record needs")                       \
     X(FLUSH_FORGETS_OUTCOMES, "a flush merges a device's outcomes with those before")              \
     X(OUT_NOT_KEPT, "a stream record that `applied` passes unended goes to `out`")                 \

@@ -75,6 +75,7 @@
     X(REPEATED, "messages accepted that were sent twice or more")                                  \
     X(BUSY, "BUSY")                                                                                \
     X(FLOORS, "floors raised by retention")                                                        \
+    X(SWEEPS, "sweeps for entries beyond their age")                                               \
     X(EXPIRED, "floors found by a sweep of retention by age")                                      \
     X(DROPPED, "entries dropped by retention")                                                     \
     X(TRIMMED, "TRIMMED")                                                                          \

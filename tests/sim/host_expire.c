@@ -2,9 +2,11 @@
 #include "core/base/check.h"
 #include "tests/sim/fail.h"
 #include "tests/sim/host.h"
+#include "tests/sim/volume_map.h"
 
 #define SWEEP_RATE 500 /* in a thousand, of the steps of a core that has none under way */
 #define ROWS_MAX   40  /* of a step */
+#define LAG_MAX    5
 
 static void begin_sweep(struct host *host, struct core *core)
 {
@@ -32,20 +34,13 @@ void host_end_sweep(struct core *core)
     core->has_expired = false;
 }
 
-/* Nothing that is young enough may go. */
-static void check_found(struct host *host, const struct core *core,
-                        const struct expire_found *found)
+/* Readers may have begun before the last commits. */
+static void set_lag(struct host *host, struct core *core, uint32_t lag)
 {
-    /* What lies below the present floor may have gone by count. */
-    for (uint64_t seq = ledger_log(host->ledger, found->user.value)->floor; seq < found->floor;
-         seq++) {
-        const struct ledger_entry *entry = ledger_entry_at(host->ledger, found->user.value, seq);
-
-        SIM_CHECK(entry == NULL || message_id_unix_ms((struct message_id){ entry->said.id }) <
-                                       core->cutoff_unix_ms,
-                  "user %llx: a sweep up to entry %llu takes entry %llu, which is too young",
-                  (unsigned long long)found->user.value, (unsigned long long)found->floor,
-                  (unsigned long long)seq);
+    for (uint16_t i = 0; i < host->disk->manifest.volume_count; i++) {
+        if (core->sweep_readers[i] != NULL) {
+            volume_map_set_lag(core->volumes[i], lag);
+        }
     }
 }
 
@@ -85,16 +80,25 @@ bool host_expire_step(struct host *host, uint16_t number)
         }
         begin_sweep(host, core);
     }
-    switch (expire_step(&core->sweep, (uint32_t)prng_between(host->prng, 1, ROWS_MAX),
-                        &core->expired)) {
+    if (prng_chance(host->prng, host->options->stale_load)) {
+        set_lag(host, core, (uint32_t)prng_between(host->prng, 1, LAG_MAX));
+    }
+
+    const enum expire_status status =
+        expire_step(&core->sweep, (uint32_t)prng_between(host->prng, 1, ROWS_MAX), &core->expired);
+
+    set_lag(host, core, 0);
+    switch (status) {
     case EXPIRE_MORE:
         break;
     case EXPIRE_FOUND:
-        check_found(host, core, &core->expired);
+        ledger_tell_expired(host->ledger, core->expired.user.value, core->expired.floor,
+                            core->cutoff_unix_ms);
         host_count(host, HAZARD_EXPIRED);
         core->has_expired = true;
         break;
     case EXPIRE_SWEPT:
+        host_count(host, HAZARD_SWEEPS);
         host_end_sweep(core);
         break;
     case EXPIRE_DAMAGED:

@@ -105,6 +105,8 @@ static void tell_durable(struct host *host, const struct core *core, const struc
         checks_on_durable(host, &record);
         if (record.type == RECORD_FLOOR) {
             host_count(host, HAZARD_FLOORS);
+            ledger_check_floor(host->ledger, record.floor.user.value, record.floor.floor,
+                               host->options->retention_count);
             ledger_tell_floor(host->ledger, record.floor.user.value, record.floor.floor);
         }
         at += byte_count;
@@ -203,6 +205,7 @@ static void flush_start(struct host *host, struct core *core)
         .volume_count = host->disk->manifest.volume_count,
         .memory_max = FLUSH_MEMORY,
         .slice_records = core->flush_slice_records,
+        .drops_max = core->flush_slice_records,
     };
 
     if (core->spare_flush != NULL) {

@@ -345,6 +345,36 @@ void ledger_tell_floor(struct ledger *ledger, uint64_t user, uint64_t floor)
     }
 }
 
+void ledger_tell_expired(struct ledger *ledger, uint64_t user, uint64_t floor,
+                         uint64_t cutoff_unix_ms)
+{
+    struct ledger_log *log = ledger_log(ledger, user);
+
+    /* What lies below the present floor may have gone by count. */
+    for (uint64_t seq = log->floor > 0 ? log->floor : 1; seq < floor; seq++) {
+        const struct ledger_entry *entry = ledger_entry_at(ledger, user, seq);
+
+        SIM_CHECK(entry != NULL, "user %llx: entry %llu is old, but nobody knows it",
+                  (unsigned long long)user, (unsigned long long)seq);
+        SIM_CHECK(message_id_unix_ms((struct message_id){ entry->said.id }) < cutoff_unix_ms,
+                  "user %llx: a sweep up to entry %llu takes entry %llu, which is too young",
+                  (unsigned long long)user, (unsigned long long)floor, (unsigned long long)seq);
+    }
+    if (log->expired < floor) {
+        log->expired = floor;
+    }
+}
+
+void ledger_check_floor(struct ledger *ledger, uint64_t user, uint64_t floor, uint64_t count)
+{
+    const struct ledger_log *log = ledger_log(ledger, user);
+
+    SIM_CHECK(floor <= log->expired || (count > 0 && floor + count <= log->head_known + 1),
+              "user %llx: floor %llu of %llu entries, none beyond its age from %llu on",
+              (unsigned long long)user, (unsigned long long)floor,
+              (unsigned long long)log->head_known, (unsigned long long)log->expired);
+}
+
 void ledger_check_recovered(struct ledger *ledger, uint64_t user, uint64_t epoch, uint64_t head,
                             uint64_t floor)
 {

@@ -97,6 +97,7 @@ struct ledger_log {
     uint64_t head_durable;        /* the highest seq that is durable */
     uint64_t floor;               /* the highest that anybody knows of */
     uint64_t floor_seen;          /* the highest that a client was told */
+    uint64_t expired;             /* what is below was found to be beyond its age */
     struct ledger_entry *entries; /* by seq; 0 isn't used */
     size_t capacity;
 };
@@ -135,6 +136,11 @@ void ledger_tell_head(struct ledger *ledger, uint64_t user, uint64_t epoch, uint
                       uint64_t floor, uint64_t head_asked, uint64_t floor_asked);
 /* What is below may be gone. */
 void ledger_tell_floor(struct ledger *ledger, uint64_t user, uint64_t floor);
+/* A sweep says that all below is from before the cutoff: none may go before its age. */
+void ledger_tell_expired(struct ledger *ledger, uint64_t user, uint64_t floor,
+                         uint64_t cutoff_unix_ms);
+/* A floor is raised: for what is beyond its age, or more than `count` entries (0: any). */
+void ledger_check_floor(struct ledger *ledger, uint64_t user, uint64_t floor, uint64_t count);
 void ledger_tell_accepted(struct ledger *ledger, uint32_t message, uint64_t id, uint64_t seq,
                           uint64_t epoch);
 void ledger_tell_rejected(struct ledger *ledger, uint32_t message);
