@@ -107,7 +107,8 @@ struct core {
     uint64_t flushes;                     /* ended, and told */
     struct parcels inbox[DISK_CORES_MAX]; /* by source */
     struct parcels late;                  /* frames of links that were cut */
-    bool inbox_blocked;                   /* until something was loaded, flushed or durable */
+    bool
+        inbox_waits; /* for the turn that was told of something loaded, flushed or durable to end */
     struct host_load loads[64];
     struct host_seen *seen;
     uint32_t seen_count, seen_capacity;

@@ -439,9 +439,13 @@ static void gather_inputs(struct host *host, struct core *core, struct inputs *i
     add_connections(host, core, quiet, inputs);
 }
 
-/* What waited for it may be offered again. */
+/* What waited for it is offered again when the engine has run, in another turn: with new room. */
 static void unblock_mail(struct core *core)
 {
+    if (!core->inbox_waits) {
+        return;
+    }
+    core->inbox_waits = false;
     for (uint32_t i = 0; i < DISK_CORES_MAX; i++) {
         if (core->inbox[i].first != NULL) {
             core->inbox[i].first->blocked = false;
@@ -453,7 +457,7 @@ static void input_durable(struct core *core)
 {
     core->durable_told = journal_durable_ticket(core->journal);
     engine_on_durable(core->engine, core->durable_told);
-    unblock_mail(core);
+    core->inbox_waits = true;
 }
 
 static void input_flushed(struct core *core)
@@ -466,7 +470,7 @@ static void input_flushed(struct core *core)
         input_durable(core); /* what is in a volume was durable before */
     }
     engine_on_flushed(core->engine, core->flush_range.upto_ticket, core->flush_range.upto_lsn);
-    unblock_mail(core);
+    core->inbox_waits = true;
 }
 
 static void input_loaded(struct host *host, struct core *core, uint32_t index)
@@ -475,7 +479,7 @@ static void input_loaded(struct host *host, struct core *core, uint32_t index)
 
     engine_on_loaded(core->engine, &load->loaded);
     free_load(load);
-    unblock_mail(core);
+    core->inbox_waits = true;
     (void)host;
 }
 
@@ -604,6 +608,7 @@ bool host_turn(struct host *host, uint16_t number)
         host_take_effects(host, core);
     }
     host_run_engine(host, core);
+    unblock_mail(core);
     return any;
 }
 

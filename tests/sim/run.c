@@ -298,7 +298,21 @@ static void fail_undrained(const struct sim *sim)
         struct engine_stats stats;
 
         engine_get_stats(sim->host.cores[i].engine, &stats);
-        sim_say("core %u: %u stream records haven't ended", i, stats.outs);
+        sim_say(
+            "core %u: %u stream records haven't ended; journal %u permille full, room %zu%s%s%s", i,
+            stats.outs, journal_used_permille(sim->host.cores[i].journal),
+            journal_room(sim->host.cores[i].journal),
+            sim->host.cores[i].flushing ? ", flushing" : "",
+            sim->host.cores[i].flushed_untold ? ", flushed but not told" : "",
+            journal_idle(sim->host.cores[i].journal) ? "" : ", not all written");
+        for (uint16_t from = 0; from < sim->host.core_count; from++) {
+            const struct parcel *first = sim->host.cores[i].inbox[from].first;
+
+            if (first != NULL) {
+                sim_say("core %u: mail of core %u waits%s", i, from,
+                        first->blocked ? ", blocked" : "");
+            }
+        }
     }
     sim_fail("no progress: the clients have drained, the server hasn't");
 }
