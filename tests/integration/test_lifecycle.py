@@ -444,7 +444,8 @@ class CommandLine(OneServer):
     def test_version_and_help(self):
         version = self.run_program("--version")
         self.assertEqual(version.returncode, 0)
-        self.assertRegex(version.stdout, r"holdfastd \d.*\nMbed TLS 3\.6.*\nliburing \d.*\nLMDB 0\.9")
+        self.assertRegex(version.stdout, r"holdfastd \d.*\nMbed TLS 3\.6.*\nrecords by (OpenSSL|Mbed TLS) "
+                                         r"3.*\nliburing \d.*\nLMDB 0\.9")
         shown = self.run_program("--help")
         self.assertEqual((shown.returncode, shown.stderr), (0, ""))
         self.assertIn("--handshake-timeout-ms", shown.stdout)
