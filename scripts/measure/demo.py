@@ -267,14 +267,15 @@ def summary(demo, can_chat):
     facts = demo.facts
     measured, verified, back = facts["measured"], facts["verified"], facts["back"]
     accepted = measured["accepted_us"]
-    user = facts["user"] / demo.clients
+    user = max(facts["user"] - facts["anonymous"], 0) / demo.clients
     each = user + (facts["kernel"] or 0)
     cores = measured.get("server_cpu_s", 0) / measured["seconds"]
     rows = [
         ("machine", machine.describe()),
         ("connections", f"{demo.clients:,} over TLS 1.3, each with {words_of(facts['kernel'])} of the "
                         f"kernel's"),
-        ("", f"memory at the server's end and {user:,.0f} B of the server's own"),
+        ("", f"memory at the server's end and {user:,.0f} B of the server's own, beside "
+             f"{facts['anonymous'] / 1e6:,.0f} MB for all"),
         ("messages", f"{measured['messages_per_s']:,.0f} a second, on disk before they are accepted:"),
         ("", f"p50 {accepted['p50'] / 1000:.1f} ms, p99 {accepted['p99'] / 1000:.1f} ms"),
         ("kill -9", f"up again in {facts['recovered']:.1f} s, all clients back after "
