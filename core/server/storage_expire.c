@@ -86,15 +86,6 @@ static void lend(struct storage *storage, bool damaged)
     expire->lent = true;
 }
 
-static void fail(struct storage *storage)
-{
-    char line[HF_ERROR_TEXT_BYTES + 64];
-
-    (void)snprintf(line, sizeof line, "core %u: retention: %s", storage->options.index,
-                   storage->expire.sweep.error.text);
-    storage->options.fail(storage->options.fail_context, line);
-}
-
 /* How long until then, rounded up: a sleep that ends early would only be taken up again. */
 static int ms_until(uint64_t due_ns, uint64_t now_ns)
 {
@@ -136,7 +127,7 @@ int storage_expire_step(struct storage *storage)
         break;
     case EXPIRE_FAILED:
         expire->due_ns = UINT64_MAX; /* the process stops */
-        fail(storage);
+        storage_fail(storage, "retention", expire->sweep.error.text, NULL);
         break;
     }
     return ms_until(expire->due_ns, now_ns);

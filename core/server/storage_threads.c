@@ -220,19 +220,18 @@ static bool run_flush(struct storage *storage, struct flush *flush,
 static bool start_flush(struct storage *storage, const struct flush_config *config)
 {
     struct hf_error error;
+    bool started;
 
-    if (storage->flush_work != NULL) {
-        if (flush_restart(storage->flush_work, config, &error)) {
-            return true;
-        }
-    } else {
+    if (storage->flush_work == NULL) {
         storage->flush_work = flush_open(config, &error);
-        if (storage->flush_work != NULL) {
-            return true;
-        }
+        started = storage->flush_work != NULL;
+    } else {
+        started = flush_restart(storage->flush_work, config, &error);
     }
-    storage_fail(storage, "flush", error.text, NULL);
-    return false;
+    if (!started) {
+        storage_fail(storage, "flush", error.text, NULL);
+    }
+    return started;
 }
 
 static void flush_once(struct storage *storage, const struct storage_flush *order)
