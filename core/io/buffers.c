@@ -178,7 +178,7 @@ struct cell cells_take_noted(struct cells *cells, size_t byte_count, const struc
     return cell;
 }
 
-struct cell cells_take(struct cells *cells, size_t byte_count)
+static uint32_t smallest_class(size_t byte_count)
 {
     uint32_t class = CELL_SMALL;
 
@@ -186,6 +186,17 @@ struct cell cells_take(struct cells *cells, size_t byte_count)
     while (cell_bytes[class] < byte_count) {
         class ++;
     }
+    return class;
+}
+
+uint32_t cells_capacity_for(size_t byte_count)
+{
+    return cell_bytes[smallest_class(byte_count)];
+}
+
+struct cell cells_take(struct cells *cells, size_t byte_count)
+{
+    const uint32_t class = smallest_class(byte_count);
     const uint32_t slot = slab_take(&cells->classes_[class]);
 
     return slot == SLAB_NONE ? CELL_NONE : (struct cell){ (class + 1) << CELL_SLOT_BITS | slot };

@@ -105,6 +105,8 @@ void cells_close(struct cells *cells);
  * small waits would starve the few large ones.
  */
 __attribute__((warn_unused_result)) struct cell cells_take(struct cells *cells, size_t byte_count);
+/* The capacity of the cell that cells_take would give for so many bytes. */
+uint32_t cells_capacity_for(size_t byte_count);
 /* The same, and whose it is; without notes as cells_take. */
 __attribute__((warn_unused_result)) struct cell
 cells_take_noted(struct cells *cells, size_t byte_count, const struct cell_note *note);

@@ -248,13 +248,6 @@ void link_input_put_back(struct link *link, struct link_input *input)
     input->plain_bytes += input->frame_bytes_;
 }
 
-static uint32_t smallest_capacity(size_t byte_count)
-{
-    return byte_count <= CELL_SMALL_BYTES    ? CELL_SMALL_BYTES
-           : byte_count <= CELL_MEDIUM_BYTES ? CELL_MEDIUM_BYTES
-                                             : CELL_LARGE_BYTES;
-}
-
 /*
  * Keeps the bytes in the cell, in which they may already lie. Few bytes leave a large cell if there
  * is a smaller one: else the head of a record would go on holding what the record before it needed.
@@ -272,7 +265,7 @@ static bool keep(const struct link_cells *pool, struct cell *cell, uint16_t *kep
 
     struct cell target = *cell;
 
-    if (cell_is_none(target) || cell_capacity(target) != smallest_capacity(byte_count)) {
+    if (cell_is_none(target) || cell_capacity(target) != cells_capacity_for(byte_count)) {
         target = cells_take_noted(cells, byte_count, &pool->taker);
     }
     if (cell_is_none(target)) {
