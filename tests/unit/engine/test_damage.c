@@ -169,8 +169,7 @@ static void damaged_stream_record_is_refused_and_the_rest_sent(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     host_connect(two.hb, two.c, 1, nothing);
     client_send(two.ca, 1, 11, two.b.value, "text");
     client_send(two.ca, 2, 12, two.c.value, "text");

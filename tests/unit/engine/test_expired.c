@@ -284,8 +284,7 @@ static void entry_that_a_stream_record_needs_stays(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.a.value, "note");
     client_send(two.ca, 2, 12, two.a.value, "note");
     world_settle(&two.world);

@@ -25,8 +25,7 @@ static void streams_their_ends_and_refusals_go_on_under_pressure(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     open_with_message_to(&two, two.b);
     client_send(two.ca, 2, 12, two.c.value, "nobody there");
     two_offer_and_send(&two);
@@ -44,8 +43,7 @@ static void under_the_highest_pressure_nothing_new_begins(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     two.ha->budget.only_streams = true; /* alone */
     const uint64_t appended = two.ha->appended;
 
@@ -89,8 +87,7 @@ static void received_message_waits_for_journal_room(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     open_with_message_to(&two, two.b);
     const uint64_t room = two.hb->budget.append_bytes;
 
@@ -131,8 +128,7 @@ static void ends_wait_for_journal_room_and_as_many_as_fit_are_written(void **sta
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     for (uint64_t i = 1; i <= 3; i++) {
         client_send(two.ca, i, 10 + i, two.b.value, "text");
     }

@@ -9,8 +9,7 @@ static void message_goes_to_another_home_and_ends(void **state)
     static struct two two;
     struct engine_stats stats;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "over there");
     world_settle(&two.world);
 
@@ -32,8 +31,7 @@ static void stream_record_leaves_only_when_durable(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "text");
     host_offer(two.ha, two.ca);
     host_answer_loads(two.ha);
@@ -51,8 +49,7 @@ static void peer_frames_wait_for_room(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "text");
     two.ha->budget.stream_frames = 0;
     two_offer_and_send(&two);
@@ -73,8 +70,7 @@ static void acknowledgement_leaves_only_when_the_entry_is_durable(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "text");
     two_offer_and_send(&two);
     while (!host_deliver_stream(two.hb)) {
@@ -197,8 +193,7 @@ static void behind_holds_only_its_conversation(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.c.value, "to nobody");
     client_send(two.ca, 2, 12, two.b.value, "to somebody");
     client_send(two.ca, 3, 13, two.c.value, "to nobody again");
@@ -266,8 +261,7 @@ static void outcome_that_comes_twice_counts_once(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.c.value, "nobody there");
     client_send(two.ca, 2, 12, two.b.value, "text");
     two_offer_and_send(&two);

@@ -8,8 +8,7 @@ static void restarted_source_sends_all_again_in_order(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     for (uint64_t i = 1; i <= 5; i++) {
         client_send(two.ca, i, 10 + i, i % 2 == 0 ? two.c.value : two.b.value, "text");
     }
@@ -31,8 +30,7 @@ static void restarted_source_holds_more_than_is_configured(void **state)
     static struct two two;
     struct engine_stats stats;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     for (uint64_t i = 1; i <= 60; i++) {
         client_send(two.ca, i, 10 + i, i % 2 == 0 ? two.c.value : two.b.value, "text");
         two_offer_and_send(&two);
@@ -53,8 +51,7 @@ static void restarted_receiver_takes_each_message_once(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     for (uint64_t i = 1; i <= 4; i++) {
         client_send(two.ca, i, 10 + i, two.b.value, "text");
     }
@@ -83,8 +80,7 @@ static void repeat_of_an_undurable_entry_is_acknowledged_later(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "text");
     two_offer_and_send(&two);
     host_deliver_all(two.hb);
@@ -140,8 +136,7 @@ static void frame_of_an_old_link_is_not_read(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     const struct user_id d = another(&two);
     const uint64_t to[] = { two.b.value, two.c.value, d.value };
     for (uint64_t i = 1; i <= 3; i++) { /* one frame each */
@@ -213,8 +208,7 @@ static void stream_record_keeps_the_epoch_that_it_was_written_under(void **state
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "first");
     two_offer_and_send(&two);
     host_deliver_all(two.hb);
@@ -261,8 +255,7 @@ static void gap_within_a_link_ends_it_too(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     for (uint64_t i = 1; i <= 3; i++) {
         client_send(two.ca, i, 10 + i, two.b.value, "text");
         two_offer_and_send(&two);
@@ -281,8 +274,7 @@ static void gap_ends_the_link_and_everything_comes_again(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "one");
     two_offer_and_send(&two);
     client_send(two.ca, 2, 12, two.b.value, "two");
@@ -305,8 +297,7 @@ static void acknowledgement_of_an_older_term_is_dropped(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "text");
     client_send(two.ca, 2, 12, two.c.value, "nobody there");
     two_offer_and_send(&two);
@@ -331,8 +322,7 @@ static void lost_acknowledgement_makes_the_link_begin_anew(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.c.value, "nobody there");
     two_offer_and_send(&two);
     host_deliver_all(two.hb);
@@ -441,8 +431,7 @@ static void link_window_bounds_what_is_outstanding(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     for (uint64_t i = 1; i <= 8; i++) {
         client_send_bytes(two.ca, i, 10 + i, two.b.value, 14000);
     }
@@ -486,8 +475,7 @@ static void load_of_a_stream_record_that_fails_is_tried_later(void **state)
 {
     static struct two two;
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "text");
     two_offer_and_send(&two);
     two.hb->streams.taken = two.hb->streams.count;
@@ -575,8 +563,7 @@ static void hostile_stream_frames_change_nothing(void **state)
     static struct two two;
     uint8_t bytes[512] = { 0 };
     (void)state;
-    two_open(&two, NULL);
-    two_log_in_b(&two);
+    two_open_with_b(&two);
     client_send(two.ca, 1, 11, two.b.value, "text");
     two_offer_and_send(&two);
     const struct bytes good = two.hb->streams.items[0];

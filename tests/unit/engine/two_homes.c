@@ -26,6 +26,12 @@ void two_log_in_b(struct two *two)
     two->cb = host_connect(two->hb, two->b, 1, nothing);
 }
 
+void two_open_with_b(struct two *two)
+{
+    two_open(two, NULL);
+    two_log_in_b(two);
+}
+
 /* While nothing else happens. */
 void two_log_in_b_alone(struct two *two)
 {

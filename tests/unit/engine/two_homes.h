@@ -15,6 +15,8 @@ struct two {
 
 void two_open(struct two *two, void (*change)(struct engine_config *config));
 void two_log_in_b(struct two *two);
+/* Both, with nothing changed. */
+void two_open_with_b(struct two *two);
 /* While nothing else happens. */
 void two_log_in_b_alone(struct two *two);
 /* Until A's host has given its stream frames, but nothing of them was delivered. */
